@@ -1,0 +1,1 @@
+"""The model: role catalogue, inventory rules, typed findings and the bundle."""
