@@ -1,0 +1,94 @@
+"""What the inventory says, as plain data: event, rooms, stations, instances.
+
+Everything below is made by `stationmaster.inventory`, judged by
+`stationmaster.rules` and rendered by `stationmaster.bundle`; nothing here
+depends on Ansible.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Path = tuple[str | int, ...]
+"""Keys from the top of a mapping down to a value: `("source", "type")`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value was written.
+
+    `layer` says which mapping it came from: `event_role_defaults`,
+    `room_role_defaults`, `station_roles`, `default` (the role's schema) or
+    `derived` (computed from room and station); `file` and `line` are None for
+    the last two.
+    """
+
+    layer: str
+    file: str | None = None
+    line: int | None = None
+
+
+@dataclass(slots=True)
+class Instance:
+    """One configured process of a station role.
+
+    `options` are merged over all layers with the role's defaults filled in;
+    `origins` holds the origin of each leaf and of each mapping, by path.
+    `opaque` holds the paths whose value is a secret that could not be read.
+    """
+
+    role: str
+    id: str
+    options: dict[str, Any]
+    origins: dict[Path, Origin] = field(default_factory=dict)
+    opaque: set[Path] = field(default_factory=set)
+    implied: bool = False
+
+
+@dataclass(slots=True)
+class Room:
+    """A place with talks; `name` is the inventory group."""
+
+    name: str
+    title: str
+    number: int | None
+
+
+@dataclass(slots=True)
+class Station:
+    """A host of the inventory.
+
+    `roles` maps role, then instance id, to the instance. `origins` holds the
+    origin of each `station_…` variable and of the host's own line (key `""`).
+    """
+
+    name: str
+    room: Room | None
+    address: str | None
+    mac: str | None
+    blocked_roles: list[str]
+    roles: dict[str, dict[str, Instance]]
+    origins: dict[str, Origin] = field(default_factory=dict)
+
+    def instances(self) -> list[Instance]:
+        """Return all instances of the station, ordered by role and id."""
+        return [self.roles[role][name] for role in sorted(self.roles) for name in sorted(self.roles[role])]
+
+
+@dataclass(slots=True)
+class Event:
+    """The whole conference as the inventory wants it.
+
+    `targets` are the places to upload to (`event_targets`), `settings` all
+    other `event_…` variables, `folder` the inventory's own folder (files that
+    options name lie in its `files/`).
+    """
+
+    name: str
+    title: str
+    folder: str
+    rooms: dict[str, Room]
+    stations: dict[str, Station]
+    targets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
