@@ -75,9 +75,8 @@ def first_screen(event: Event, roles: catalogue.Catalogue) -> None:
             print(f"  ffplay {resolve.base_url(event, station, instance)}live.m3u8")
     name = next(iter(event.stations), "STATION")
     print("  ansible-playbook playbooks/status.yml        how all stations are")
-    print(
-        f"  ssh -F none -i .state/ssh/id_ed25519 -o UserKnownHostsFile=.state/ssh/known_hosts root@{name_or_address(event, name)}"
-    )
+    known = "-i .state/ssh/id_ed25519 -o UserKnownHostsFile=.state/ssh/known_hosts"
+    print(f"  ssh {known} root@{name_or_address(event, name)}")
 
 
 def name_or_address(event: Event, name: str) -> str:
@@ -98,7 +97,7 @@ def playbook(chosen: str, name: str, *arguments: str) -> None:
         DemoFailed: it did not end well.
     """
     command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", chosen, name, *arguments]
-    done = subprocess.run(command, cwd=TOP, check=False)  # noqa: S603 - our own playbook and the caller's inventory
+    done = subprocess.run(command, cwd=TOP, check=False)
     if done.returncode != 0:
         raise DemoFailed(f"{name} ended with {done.returncode}; what went wrong is said above")
 
