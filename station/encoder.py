@@ -151,6 +151,8 @@ class Encoder:
             return
         for cut in cuts:
             self._hand_on(cut)
+        if not self._cutter.begun:
+            return
         now = time.monotonic()
         self._video.see(self._cutter.position, now)
         self._positions.append((now, self._cutter.position))

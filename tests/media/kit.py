@@ -2,6 +2,7 @@
 
 import array
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = {"size": "320x180", "rate": 25, "bitrate": 300, "preset": "ultrafast"}
 WIDTH, HEIGHT = 320, 180
 STRIP_ROW = HEIGHT - 5
-SHORT = {"media_tick": 1, "input_timeout": 1.5, "stall_limit": 2.5}
+SHORT = {"media_tick": 1, "input_timeout": 1.5, "stall_limit": 4}
 """A time budget for tests: the same order, sooner."""
 
 
@@ -167,7 +168,16 @@ class NotifySocket:
 
 
 def ffprobe(path, *entries, count=False):
-    command = ["ffprobe", "-v", "error", "-of", "json", *(["-count_frames"] if count else []), "-show_entries", *entries]
+    command = [
+        "ffprobe",
+        "-v",
+        "error",
+        "-of",
+        "json",
+        *(["-count_frames"] if count else []),
+        "-show_entries",
+        *entries,
+    ]
     return json.loads(subprocess.run([*command, path], check=True, capture_output=True).stdout)
 
 
@@ -244,7 +254,22 @@ def playlist(path):
 
 def pitch(path, track):
     """Frequency of a track in Hz, by its zero crossings."""
-    command = ["ffmpeg", "-v", "error", "-i", path, "-map", f"0:a:{track}", "-ac", "1", "-ar", "48000", "-f", "s16le", "-"]
+    command = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-i",
+        path,
+        "-map",
+        f"0:a:{track}",
+        "-ac",
+        "1",
+        "-ar",
+        "48000",
+        "-f",
+        "s16le",
+        "-",
+    ]
     samples = array.array("h", subprocess.run(command, check=True, capture_output=True).stdout)[2000:46000]
-    crossings = sum(a < 0 <= b for a, b in zip(samples, samples[1:], strict=False))
+    crossings = sum(a < 0 <= b for a, b in itertools.pairwise(samples))
     return crossings * 48000 / len(samples)

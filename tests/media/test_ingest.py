@@ -1,10 +1,12 @@
 """The role ingest with a real ffmpeg: what it writes, exactly, and what it survives."""
 
 import hashlib
+import itertools
 import os
 import signal
 import statistics
 import time
+from pathlib import Path
 
 from tests.media import kit
 from tests.media.kit import wait_for
@@ -47,7 +49,7 @@ def test_segments_are_whole_exact_and_continuous(ingest):
     segments = instance.segments()
     check_index(instance, segments)
     check_clock(instance, segments[:3])
-    for before, after in zip(segments, segments[1:], strict=False):
+    for before, after in itertools.pairwise(segments):
         assert after.seq == before.seq + 1
         assert abs(after.pts - before.pts - before.duration) < 0.001
         assert abs(after.start - before.end) < FRAME
@@ -80,7 +82,7 @@ def test_killed_encoder_and_killed_supervisor_lose_one_segment_at_most(ingest):
     again = process.children()[0]
     assert again != encoder
     process.kill()
-    wait_for(lambda: not os.path.exists(f"/proc/{again}"), 3)
+    wait_for(lambda: not Path(f"/proc/{again}").exists(), 3)
     # What a kill leaves behind: a file that no line names.
     stray = instance.data / instance.segments()[-1].name.replace("hall_a", "stray")
     stray.write_bytes(b"torn")
@@ -113,7 +115,9 @@ def test_playlist_goes_on_over_a_restart(ingest):
     instance.start()
     count = len(instance.segments())
     instance.wait_segments(count + 2)
-    second = wait_for(lambda: (found := kit.playlist(instance.data / "live.m3u8")) and len(found["names"]) > count and found)
+    second = wait_for(
+        lambda: (found := kit.playlist(instance.data / "live.m3u8")) and len(found["names"]) > count and found
+    )
     assert second["sequence"] >= first["sequence"]
     assert second["names"][: len(first["names"])] == first["names"]
     assert second["text"].count("#EXT-X-DISCONTINUITY\n") == 1
@@ -156,7 +160,7 @@ def test_tells_systemd(ingest, closing, tmp_path):
     fed = [at for at, message in channel.messages if "WATCHDOG=1" in message]
     time.sleep(3)
     fed = [at for at, message in channel.messages if "WATCHDOG=1" in message]
-    assert max(after - before for before, after in zip(fed, fed[1:], strict=False)) < 2
+    assert max(after - before for before, after in itertools.pairwise(fed)) < 2
     assert "refused" in instance.wait_state("waiting")["reason"]
     assert process.stop() == 0
     assert channel.has("STOPPING=1")

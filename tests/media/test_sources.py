@@ -1,8 +1,10 @@
 """Sources that come, stall, go and lie; every one bounded in time."""
 
 import socket
+import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,8 @@ from tests.media.kit import wait_for
 class Mixer:
     """Hands a camera's stream on over TCP, and stalls when told to: open, but silent."""
 
-    def __init__(self, data):
+    def __init__(self, data, seconds=9):
+        self._seconds = seconds
         self.port = kit.free_port()
         self.stalled = threading.Event()
         self.accepted = 0
@@ -34,8 +37,7 @@ class Mixer:
     def _send(self, client):
         size = 188 * 20
         begun = time.monotonic()
-        # 8 s of stream, a little faster than it plays.
-        rate = len(self._data) / 8
+        rate = len(self._data) / self._seconds
         with client:
             for at in range(0, len(self._data), size):
                 while self.stalled.is_set() and self._open:
@@ -55,15 +57,43 @@ class Mixer:
 @pytest.fixture(scope="module")
 def stream(tmp_path_factory):
     """9 s of a programme with three audio tracks, the second one digital silence, the third without its right side."""
-    import subprocess
-
     path = tmp_path_factory.mktemp("stream") / "programme.ts"
     graph = (
         "testsrc2=size=320x180:rate=25[out0];sine=frequency=400,aformat=channel_layouts=stereo[out1];"
         "anullsrc=channel_layout=stereo:sample_rate=44100[out2];sine=frequency=800,pan=stereo|c0=c0[out3]"
     )
-    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", graph, "-t", "9", "-map", "0:0", "-map", "0:1", "-map", "0:2"]
-    command += ["-map", "0:3", "-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-c:a", "aac", "-f", "mpegts", path]
+    command = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        graph,
+        "-t",
+        "9",
+        "-map",
+        "0:0",
+        "-map",
+        "0:1",
+        "-map",
+        "0:2",
+    ]
+    command += [
+        "-map",
+        "0:3",
+        "-c:v",
+        "libx264",
+        "-preset",
+        "ultrafast",
+        "-g",
+        "25",
+        "-c:a",
+        "aac",
+        "-f",
+        "mpegts",
+        path,
+    ]
     subprocess.run([str(part) for part in command], check=True)
     return path
 
@@ -73,12 +103,12 @@ def test_a_stalled_source_is_waited_for_and_taken_up_again(ingest, stream, closi
     instance = ingest({"type": "tcp", "host": "127.0.0.1", "port": mixer.port})
     process = instance.start()
     before = len(instance.wait_segments(1))
+    accepted = mixer.accepted
     mixer.stalled.set()
     stalled_at = time.monotonic()
     status = instance.wait_state("waiting", 10)
     assert time.monotonic() - stalled_at < kit.SHORT["stall_limit"] + 4
     assert status["reason"]
-    accepted = mixer.accepted
     mixer.stalled.clear()
     instance.wait_state("running")
     assert mixer.accepted > accepted
@@ -115,8 +145,6 @@ def test_a_track_that_the_source_lacks_is_said_and_costs_nothing(ingest, stream,
 
 
 def test_file_in_a_loop_goes_on(ingest, stream, tmp_path):
-    import subprocess
-
     short = tmp_path / "short.ts"
     subprocess.run(["ffmpeg", "-v", "error", "-i", stream, "-t", "2", "-c", "copy", "-map", "0", short], check=True)
     instance = ingest({"type": "file", "path": str(short)})
@@ -137,7 +165,7 @@ def test_srt_with_a_passphrase_that_nobody_can_read(ingest, closing, tmp_path):
     camera = closing(kit.camera(output, tmp_path / "camera.txt"))
     instance.wait_segments(2)
     (encoder,) = wait_for(process.children)
-    arguments = open(f"/proc/{encoder}/cmdline").read()
+    arguments = Path(f"/proc/{encoder}/cmdline").read_text()
     assert "ffmpeg" in arguments and secret not in arguments
     # Its own process, its own clock code: the tie holds through the network.
     segment = instance.segments()[-1]
