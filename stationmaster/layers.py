@@ -66,7 +66,7 @@ class Resolver:
             return self._templar.template(value), secret
         except AnsibleError as error:
             if secret or (self._blind and isinstance(error, AnsibleUndefinedVariable)):
-                raise origins.Unreadable from error
+                raise origins.Unreadable(certain=secret) from error
             raise
 
     def names(self) -> list[str]:
@@ -101,8 +101,8 @@ def _names_in(template: str) -> frozenset[str]:
 class Layers:
     """A mapping made of layers, later ones over earlier ones.
 
-    `values` is plain data; `opaque` are paths whose secret could not be read
-    (their value is None), `secrets` paths whose value came from a vault.
+    `values` is plain data; `opaque` are paths whose value could not be had
+    (it is None), `secrets` paths whose value comes from a vault.
     """
 
     resolver: Resolver
@@ -148,8 +148,10 @@ class Layers:
         if not secret:
             try:
                 raw, secret = self.resolver.resolve(raw)
-            except origins.Unreadable:
+            except origins.Unreadable as error:
                 self.opaque.add(path)
+                if error.certain:
+                    self.secrets.add(path)
                 return None
             except AnsibleError as error:
                 self.troubles.append(self._template_trouble(error, raw, path, origin))

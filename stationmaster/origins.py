@@ -21,7 +21,14 @@ from stationmaster.model import Origin
 
 
 class Unreadable(Exception):
-    """A vault value whose password is not known."""
+    """A value that depends on a secret whose password is not known.
+
+    `certain` is False when it merely may: a name is missing that an encrypted file may define.
+    """
+
+    def __init__(self, certain: bool = True) -> None:
+        super().__init__("the vault password is not known")
+        self.certain = certain
 
 
 def origin_of(value: Any, layer: str = "") -> Origin | None:
@@ -29,7 +36,7 @@ def origin_of(value: Any, layer: str = "") -> Origin | None:
 
     `true`, `false` and `null` cannot carry a tag: ask for the key's origin.
     """
-    tag = _tags.Origin.get_tag(value)
+    tag = value if isinstance(value, _tags.Origin) else _tags.Origin.get_tag(value)
     if tag is None or tag.path is None:
         return None
     return Origin(layer=layer, file=str(tag.path), line=tag.line_num)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import json
 import re
@@ -144,9 +145,19 @@ def _unknown_names(error: ValidationError) -> Iterator[Problem]:
             continue
         path = (*error.absolute_path, key)
         suggestion = nearest(key, valid)
+        if _may_be_secret(key, schema):
+            value = HIDDEN
         where = f" in {dotted(tuple(error.absolute_path))}" if error.absolute_path else ""
         told = f"{' Allowed' if suggestion else '; allowed'}: {listed(valid)}"
         yield Problem(path, f"unknown option {key!r}{where}{hint(suggestion)}{told}", value, valid, suggestion)
+
+
+def _may_be_secret(name: str, schema: Mapping[str, Any]) -> bool:
+    """Say whether a misspelt name may have meant a secret option; rather hide too much."""
+    secrets = [
+        key for key, below in schema.get("properties", {}).items() if isinstance(below, dict) and "writeOnly" in below
+    ]
+    return any(difflib.SequenceMatcher(None, name.lower(), secret.lower()).ratio() > 0.5 for secret in secrets)
 
 
 def _missing(error: ValidationError) -> Iterator[Problem]:
