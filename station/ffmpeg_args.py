@@ -29,7 +29,7 @@ STATISTICS_FRAMES = 5
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One audio track of the recording: from stream `stream` of the source, or only from some `channels` of it (from 1)."""
+    """One audio track of the recording: stream `stream` of the source, or only some `channels` of it (from 1)."""
 
     label: str
     language: str
@@ -136,7 +136,7 @@ def _report(kind: str, who: str, fd: int) -> str:
 def _video(made: Plan, fd: int) -> str:
     width, height = made.size.split("x")
     steps = [
-        f"[0:v:0]settb=AVTB,{_report('metadata', 'v', fd)}",
+        f"[0:v:0]settb=AVTB,trim=start_frame={made.input.skip},{_report('metadata', 'v', fd)}",
         *(["yadif=deint=interlaced"] if made.deinterlace else []),
         f"fps={made.rate}",
         f"scale={width}:{height}:force_original_aspect_ratio=decrease:force_divisible_by=2",

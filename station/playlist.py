@@ -30,23 +30,19 @@ class Playlist:
     def __init__(self, folder: Path, tick: float, recorded: list[Segment]) -> None:
         self._path = folder / PLAYLIST
         self._target = max(1, round(tick + 0.001))
-        self._entries: list[tuple[int, Segment]] = []
-        self._sequence, self._discontinuities = 0, 0
+        self._entries: list[Segment] = []
+        self._sequence: int | None = None
+        self._discontinuities = 0
         old = self._path.read_text(errors="replace") if self._path.exists() else ""
         first = _number(old, "EXT-X-MEDIA-SEQUENCE")
-        if first is None:
-            # Never a number that a player has seen, whatever was lost: the sequence of the recording itself.
-            first = recorded[-WINDOW].seq if len(recorded) >= WINDOW else recorded[0].seq if recorded else 0
-            known: list[Segment] = recorded[-WINDOW:]
-            self._sequence = first
-        else:
+        known = recorded[-WINDOW:]
+        if first is not None:
             self._sequence = first
             self._discontinuities = _number(old, "EXT-X-DISCONTINUITY-SEQUENCE") or 0
             listed = [line for line in old.splitlines() if line and not line.startswith("#")]
-            names = {segment.name: position for position, segment in enumerate(recorded)}
-            begin = names.get(listed[0]) if listed else None
-            if begin is not None:
-                known = recorded[begin:]
+            places = {segment.name: place for place, segment in enumerate(recorded)}
+            if listed and listed[0] in places:
+                known = recorded[places[listed[0]] :]
             else:
                 # What the old file listed is gone from the disk: go on behind it.
                 known = []
@@ -55,15 +51,13 @@ class Playlist:
         for segment in known:
             self._append(segment)
 
-    @property
-    def following(self) -> int:
-        """The media sequence of the segment that would be added next."""
-        return self._sequence + len(self._entries)
-
     def _append(self, segment: Segment) -> None:
-        self._entries.append((self.following, segment))
+        if self._sequence is None:
+            # No history: the recording's own number, which exceeds whatever a lost disk had counted.
+            self._sequence = segment.seq
+        self._entries.append(segment)
         while len(self._entries) > WINDOW:
-            _, gone = self._entries.pop(0)
+            gone = self._entries.pop(0)
             self._sequence += 1
             self._discontinuities += gone.discontinuity
 
@@ -74,15 +68,15 @@ class Playlist:
 
     def text(self) -> str:
         """The playlist; it never ends, so that players wait through a restart."""
-        longest = max((segment.duration for _, segment in self._entries), default=0.0)
+        longest = max((segment.duration for segment in self._entries), default=0.0)
         lines = [
             "#EXTM3U",
             "#EXT-X-VERSION:3",
             f"#EXT-X-TARGETDURATION:{max(self._target, round(longest))}",
-            f"#EXT-X-MEDIA-SEQUENCE:{self._sequence}",
+            f"#EXT-X-MEDIA-SEQUENCE:{self._sequence or 0}",
             f"#EXT-X-DISCONTINUITY-SEQUENCE:{self._discontinuities}",
         ]
-        for _, segment in self._entries:
+        for segment in self._entries:
             if segment.discontinuity:
                 lines.append("#EXT-X-DISCONTINUITY")
             # Milliseconds: the most that every player reads.

@@ -25,6 +25,8 @@ class Input:
     source connects to us, so that waiting is no stall. `listing` is the content
     of an ffconcat file that takes the place of `{listing}` in the arguments: it
     keeps a password off the argument list. `secrets` must be kept out of logs.
+    `skip` frames at the beginning came while ffmpeg looked at its input: of a
+    generated picture they show too early a time.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Input:
     tracks: int | None = None
     listens: bool = False
     listing: str | None = None
+    skip: int = 0
     secrets: Sequence[str] = field(default=(), repr=False)
 
 
@@ -115,7 +118,6 @@ def _file(source: dict[str, Any], config: Config) -> Input:
     path = Path(typed(source, "path", str, typed(source, "file", str, "-")))
     if str(path) == "-":
         raise ConfigError("options.source", "of type file needs `path` (on the station) or `file` (of the inventory)")
-    # The pause lets ffmpeg end one round before the next begins at its own frame.
     return Input(str(path), ["-re", "-stream_loop", "-1", "-i", "file:" + str(path)])
 
 
@@ -148,7 +150,7 @@ def resolve(config: Config, *, size: str, rate: str, tracks: int) -> Input:
     match kind:
         case "testcard":
             graph = testcard.graph(size, rate, tracks)
-            return Input("test card", ["-re", "-f", "lavfi", "-i", graph], tracks=tracks)
+            return Input("test card", ["-re", "-f", "lavfi", "-i", graph], tracks=tracks, skip=1)
         case "file":
             return _file(source, config)
         case "v4l2":

@@ -79,7 +79,8 @@ class Child:
     """One run of a program with pipes of its own.
 
     `command` gets the descriptors of the named pipes and returns the argument
-    list; each pipe is written by the child and read here, never blocking.
+    list; each pipe is written by the child and read here, never blocking. What is
+    in `secrets` is blacked out in everything that the child says.
     """
 
     def __init__(
@@ -87,9 +88,10 @@ class Child:
         command: Callable[[Mapping[str, int]], Sequence[str]],
         pipes: Sequence[str],
         *,
-        env: Mapping[str, str] | None = None,
+        secrets: Sequence[str] = (),
         nice: int = 0,
     ) -> None:
+        self._secrets = secrets
         ends = {name: os.pipe() for name in pipes}
         self.pipes = {name: read for name, (read, _) in ends.items()}
         written = {name: write for name, (_, write) in ends.items()}
@@ -115,7 +117,6 @@ class Child:
                 stdout=written.get("stdout", subprocess.DEVNULL),
                 stderr=written.get("stderr", subprocess.DEVNULL),
                 pass_fds=[fd for name, fd in written.items() if name not in ("stdout", "stderr")],
-                env=dict(env) if env is not None else None,
                 # A terminal's Ctrl-C reaches us, and we stop it in order.
                 start_new_session=True,
             )
@@ -142,8 +143,12 @@ class Child:
         """Take bytes of stderr (`-loglevel level+info`): keeps and logs what went wrong; returns all lines."""
         lines = (self._error_rest + data).split(b"\n")
         self._error_rest = lines.pop()[-4096:]
-        texts = [line.decode("utf-8", "replace").strip() for line in lines]
-        for text in texts:
+        texts = []
+        for line in lines:
+            text = line.decode("utf-8", "replace").strip()
+            for secret in self._secrets:
+                text = text.replace(secret, "***")
+            texts.append(text)
             if any(level in text for level in ("[warning]", "[error]", "[fatal]", "[panic]")):
                 self.errors.append(text)
                 self._log(text)

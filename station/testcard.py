@@ -49,7 +49,7 @@ def graph(size: str, rate: str, tracks: int) -> str:
         f"fontcolor=white:box=1:boxborderw=8:boxcolor=black,setpts=N/({rate}*TB)[out0]"
     )
     sound = [
-        f"sine=frequency={tone(track)}:sample_rate=48000:beep_factor=2,pan=stereo|c0=c0|c1=c0[out{track + 1}]"
+        f"sine=frequency={tone(track)}:sample_rate=48000:beep_factor=2,aformat=channel_layouts=stereo[out{track + 1}]"
         for track in range(tracks)
     ]
     return ";".join([video, *sound])
