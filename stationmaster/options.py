@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -89,3 +91,29 @@ def fill_defaults(schema: Mapping[str, Any], value: Any) -> Any:
             if key in result:
                 result[key] = fill_defaults(below, result[key])
     return result
+
+
+def split_secrets(schema: Mapping[str, Any], value: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part a mapping into what may be read by all and its secrets.
+
+    Args:
+        schema: the schema of the mapping; secrets carry `writeOnly`.
+        value: the mapping; it is not changed.
+
+    Returns:
+        The mapping without secrets, and a mapping of the same shape with
+        nothing but them. Both are deep copies. A secret inside a list takes
+        the whole list with it, so that merging the two restores the value.
+    """
+    public = copy.deepcopy(value)
+    secret: dict[str, Any] = {}
+    for path, _ in list(annotated(schema, value, "writeOnly")):
+        keys = [str(key) for key in itertools.takewhile(lambda key: isinstance(key, str), path)]
+        source: Any = public
+        place = secret
+        for key in keys[:-1]:
+            source = source[key]
+            place = place.setdefault(key, {})
+        if keys[-1] in source:
+            place[keys[-1]] = source.pop(keys[-1])
+    return public, secret

@@ -8,10 +8,7 @@ the bundle makes of an entry.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
-
-from stationmaster.options import annotated, fill_defaults
 
 _SEGMENT = r"[A-Za-z0-9_.,=+~@-]+"
 _DOTS = r"(.*/)?\.{1,2}(/|$)"
@@ -179,33 +176,18 @@ STATION = _entry(
 )
 ENTRIES: dict[str, dict[str, Any]] = {"sftp": SFTP, "s3": S3, "webdav": WEBDAV, "local": LOCAL, "station": STATION}
 """The schema of an entry by its `type`."""
-TARGET_SCHEMA: dict[str, Any] = {
+SCHEMA: dict[str, Any] = {
     "title": "A place to upload to",
     "type": "object",
     "required": ["type"],
     "properties": {"type": {"enum": list(ENTRIES), "description": "Kind of the place."}},
     "oneOf": list(ENTRIES.values()),
 }
-TARGETS_SCHEMA: dict[str, Any] = {
+"""The schema of one entry."""
+ALL_SCHEMA: dict[str, Any] = {
     "title": "event_targets: places to upload to, by name",
     "type": "object",
     "propertyNames": {"pattern": "^[A-Za-z0-9_-]{1,64}$"},
-    "additionalProperties": TARGET_SCHEMA,
+    "additionalProperties": SCHEMA,
 }
-
-
-def split(entry: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Part an entry of `event_targets` into what a unit may read and its secrets.
-
-    Args:
-        entry: a valid entry; its defaults are filled in.
-
-    Returns:
-        The public part and the secret part, both with the entry's keys.
-    """
-    filled = fill_defaults(TARGET_SCHEMA, dict(entry))
-    secret = {str(path[0]) for path, _ in annotated(ENTRIES[entry["type"]], filled, "writeOnly")}
-    return (
-        {key: value for key, value in filled.items() if key not in secret},
-        {key: value for key, value in filled.items() if key in secret},
-    )
+"""The schema of `event_targets` as a whole."""

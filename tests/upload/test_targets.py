@@ -3,7 +3,8 @@
 import jsonschema
 import pytest
 
-from stationmaster.targets import ENTRIES, TARGET_SCHEMA, TARGETS_SCHEMA, split
+from stationmaster.options import split_secrets
+from stationmaster.targets import ALL_SCHEMA, ENTRIES, SCHEMA
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ8lXQ0o5y0r3o1f0G2mBqTt0dJ1nq8G2Gm6y1mS7o8b"
 SFTP = {"type": "sftp", "host": "backup.example.org", "user": "crew", "password": "secret", "host_key": KEY}
@@ -41,32 +42,31 @@ def check(schema, value):
 
 @pytest.mark.parametrize("entry", GOOD)
 def test_good_entry(entry):
-    check(TARGET_SCHEMA, entry)
+    check(SCHEMA, entry)
     check(ENTRIES[entry["type"]], entry)
-    check(TARGETS_SCHEMA, {"archive": entry})
+    check(ALL_SCHEMA, {"archive": entry})
 
 
 @pytest.mark.parametrize("entry", BAD)
 def test_bad_entry(entry):
     with pytest.raises(jsonschema.ValidationError):
-        check(TARGET_SCHEMA, entry)
+        check(SCHEMA, entry)
 
 
 def test_bad_name():
     with pytest.raises(jsonschema.ValidationError):
-        check(TARGETS_SCHEMA, {"the archive": S3})
+        check(ALL_SCHEMA, {"the archive": S3})
 
 
 @pytest.mark.parametrize(
     ("entry", "secrets"), [(SFTP, {"password"}), (S3, {"secret_access_key"}), (GOOD[2], {"private_key"})]
 )
 def test_split_parts_secrets(entry, secrets):
-    public, secret = split(entry)
+    public, secret = split_secrets(SCHEMA, entry)
     assert set(secret) == secrets
     assert not secrets & set(public)
-    assert public["verify"] == "auto"
     assert {key: (public | secret)[key] for key in entry} == entry
 
 
 def test_schema_is_valid():
-    jsonschema.Draft202012Validator.check_schema(TARGETS_SCHEMA)
+    jsonschema.Draft202012Validator.check_schema(ALL_SCHEMA)

@@ -1,0 +1,177 @@
+"""What follows from the inventory without being written in it.
+
+The implied web instance of a station that serves files, the meaning of
+`station/instance` references, targets, and who holds receipts for whose media.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from stationmaster.catalogue import Catalogue
+from stationmaster.model import Event, Instance, Origin, Station
+from stationmaster.model import Path as OptionPath
+from stationmaster.options import annotated, fill_defaults
+
+WEB_ROLE = "web"
+WEB_INSTANCE = "station"
+DATA_ROOT = "/srv/stationmaster"
+
+
+def add_implied(event: Event, catalogue: Catalogue) -> None:
+    """Give each station that serves files its web instance, unless it names one itself.
+
+    Args:
+        event: changed in place.
+        catalogue: says which roles serve their data folder.
+    """
+    web = catalogue.roles.get(WEB_ROLE)
+    if web is None:
+        return
+    for station in event.stations.values():
+        serving = any(catalogue.roles[role].serves for role in station.roles if role in catalogue.roles)
+        if serving and not station.roles.get(WEB_ROLE):
+            options = fill_defaults(web.options, {})
+            origins: dict[OptionPath, Origin] = {(key,): Origin("default") for key in options}
+            station.roles[WEB_ROLE] = {WEB_INSTANCE: Instance(WEB_ROLE, WEB_INSTANCE, options, origins, implied=True)}
+
+
+def providers(event: Event, catalogue: Catalogue, kinds: tuple[str, ...]) -> Iterator[tuple[str, Station, Instance]]:
+    """Yield every instance that provides one of the kinds, with its `station/instance` name."""
+    for station in event.stations.values():
+        for role, instances in station.roles.items():
+            row = catalogue.roles.get(role)
+            if row is not None and row.provides in kinds:
+                for instance in instances.values():
+                    yield f"{station.name}/{instance.id}", station, instance
+
+
+def lookup(
+    event: Event, catalogue: Catalogue, reference: str, kinds: tuple[str, ...]
+) -> tuple[Station, Instance] | None:
+    """Find the instance that a `station/instance` reference names.
+
+    Args:
+        event: the whole conference.
+        catalogue: says what each role provides.
+        reference: `station/instance`.
+        kinds: what the one who asks accepts.
+
+    Returns:
+        Station and instance, or None when nothing of these kinds has the name.
+    """
+    name, _, wanted = reference.partition("/")
+    station = event.stations.get(name)
+    if station is None:
+        return None
+    for role, instances in station.roles.items():
+        row = catalogue.roles.get(role)
+        if row is not None and row.provides in kinds and wanted in instances:
+            return station, instances[wanted]
+    return None
+
+
+def references(catalogue: Catalogue, instance: Instance) -> list[str]:
+    """Return the `station/instance` references of an instance, in order."""
+    row = catalogue.roles.get(instance.role)
+    if row is None:
+        return []
+    return [
+        part for _, part in annotated(row.options, instance.options, "x-reference") if isinstance(part, str) and part
+    ]
+
+
+def web_port(event: Event, station: str) -> int:
+    """Return the TCP port on which a station serves its files."""
+    web = event.stations[station].roles.get(WEB_ROLE, {})
+    return next((int(instance.options["port"]) for instance in web.values() if "port" in instance.options), 8080)
+
+
+def base_url(event: Event, station: Station, instance: Instance) -> str:
+    """Return the URL below which an instance's data folder is served."""
+    return f"http://{station.address}:{web_port(event, station.name)}/{instance.role}/{instance.id}/"
+
+
+def data_folder(instance: Instance) -> str:
+    """Return the folder on the station that holds an instance's data."""
+    return f"{DATA_ROOT}/{instance.role}/{instance.id}"
+
+
+def sources(event: Event, catalogue: Catalogue, station: Station, instance: Instance) -> dict[str, dict[str, Any]]:
+    """Resolve the references of an instance for its config.json.
+
+    Returns:
+        For each reference: role, station, instance, kind, `url`, and `path`,
+        which is set only when the source is on the same station. References
+        that lead nowhere are left out; the rules have reported them.
+    """
+    accepts = catalogue.roles[instance.role].accepts
+    result = {}
+    for reference in references(catalogue, instance):
+        found = lookup(event, catalogue, reference, accepts)
+        if found is None:
+            continue
+        other, source = found
+        result[reference] = {
+            "role": source.role,
+            "station": other.name,
+            "instance": source.id,
+            "kind": catalogue.roles[source.role].provides,
+            "url": base_url(event, other, source),
+            "path": data_folder(source) if other is station else None,
+        }
+    return result
+
+
+def targets(event: Event, catalogue: Catalogue, instance: Instance) -> dict[str, dict[str, Any]]:
+    """Resolve the targets that an instance names, secrets included.
+
+    A target of type `station` takes address, port, user, password, path and
+    host key from the instance of a storage role that it points at, and becomes `sftp`.
+    """
+    row = catalogue.roles[instance.role]
+    result = {}
+    for _, name in annotated(row.options, instance.options, "x-target"):
+        target = event.targets.get(name) if isinstance(name, str) else None
+        if target is None:
+            continue
+        if target.get("type") == "station":
+            found = lookup(event, catalogue, str(target.get("station")), ("storage",))
+            if found is None:
+                continue
+            place, storage = found
+            options = {key: value for key, value in storage.options.items() if key != "host_private_key"}
+            rest = {key: value for key, value in target.items() if key not in ("type", "station")}
+            target = {"type": "sftp", "host": place.address, **options, **rest}
+        result[name] = dict(target)
+    return result
+
+
+def receipt_urls(event: Event, catalogue: Catalogue, station: Station, instance: Instance) -> list[str]:
+    """Return the URLs of all receipts that may concern an instance's media.
+
+    These are the instances that provide receipts and lie downstream of it
+    over any number of references.
+    """
+    downstream: dict[str, list[tuple[str, Station, Instance]]] = {}
+    for other in event.stations.values():
+        for consumer in other.instances():
+            if consumer.role not in catalogue.roles:
+                continue
+            for reference in references(catalogue, consumer):
+                downstream.setdefault(reference, []).append((f"{other.name}/{consumer.id}", other, consumer))
+    found: dict[str, str] = {}
+    seen: set[str] = set()
+    waiting = [f"{station.name}/{instance.id}"]
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for below, other, consumer in downstream.get(name, ()):
+            if catalogue.roles[consumer.role].provides == "receipts":
+                found[f"{below}:{consumer.role}"] = base_url(event, other, consumer) + "receipts/"
+            else:
+                waiting.append(below)
+    return [found[key] for key in sorted(found)]
