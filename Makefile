@@ -1,0 +1,63 @@
+# What can be done with a checkout. Everything works on a fresh Debian 12 as root.
+SHELL := /bin/bash -o pipefail
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.requirements
+
+# Debian packages that the lab, the tests and the demo use on this machine (stations get theirs from the catalogue)
+HOST_PACKAGES := python3-venv ffmpeg iproute2 mmdebstrap nginx-light openssh-client openssh-server procps rclone strace \
+	systemd-container e2fsprogs fonts-dejavu-core git sshpass
+
+.PHONY: help venv packages lock check test soak demo docs clean bench-apply
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+venv: $(STAMP) ## make .venv with everything in it
+
+$(STAMP): requirements.lock pyproject.toml | packages
+	python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+packages: ## install the Debian packages that are missing
+	@missing=$$(for package in $(HOST_PACKAGES); do dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done); \
+	if [ -n "$$missing" ]; then \
+		echo "installing:" $$missing; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		(apt-get update -q && apt-get install -yq --no-install-recommends $$missing) >/tmp/stationmaster-apt.log 2>&1 \
+			|| { tail -n 30 /tmp/stationmaster-apt.log; exit 1; }; \
+	fi
+
+lock: venv ## pin requirements.in again, with hashes
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 --upgrade requirements.in -o requirements.lock
+
+check: venv ## lint, types, unit tests: under 90 s
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict .
+	$(BIN)/ansible-lint --offline --strict -q
+	$(BIN)/python -m pytest -m "not lab and not media and not soak"
+
+test: check ## every check, in the lab too
+	$(BIN)/python -m pytest -m "not soak"
+
+soak: venv ## what takes long
+	$(BIN)/python -m pytest -m soak
+
+demo: venv ## a conference in a box: two rooms, six stations, a talk from camera to archive
+	$(BIN)/python -m stationmaster.demo
+
+docs: venv ## write the generated reference pages
+	$(BIN)/python -m stationmaster.reference docs
+
+bench-apply: venv ## how fast an apply is, against its rivals
+	$(BIN)/python -m bench.apply
+
+clean: ## remove all that the other targets made
+	@if [ -x $(BIN)/ansible-playbook ]; then $(BIN)/python -m stationmaster.lab purge; fi
+	rm -rf $(VENV) .venv-bench .state .ansible build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
