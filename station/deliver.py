@@ -20,8 +20,6 @@ from station.rclone import Entry, Rclone
 from station.remote import Remote
 
 log = logging.getLogger(__name__)
-INCOMING = ".incoming"
-"""Folder at the target's top for what is not verified yet. The station role `target` lets nothing else be changed."""
 KNOWN_HASHES = ("sha1", "md5")
 """Checksums that we can compare, best first."""
 

@@ -13,6 +13,7 @@ from station.config import Config, ConfigError
 from station.metrics import Metrics
 from station.rclone import Progress, Rclone
 from station.remote import Remote, open_remote
+from station.words import amount, duration
 
 log = logging.getLogger(__name__)
 _RATE = re.compile(r"(\d+(?:\.\d+)?)([kMG]?)")
@@ -31,24 +32,6 @@ def bits_per_second(value: Any) -> int | None:
     return int(float(found[1]) * _UNITS[found[2]])
 
 
-def amount(size: float) -> str:
-    """Say a number of bytes for people."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.2f} TB"
-
-
-def duration(seconds: float | None) -> str:
-    """Say a time that is left for people."""
-    if seconds is None:
-        return "time left unknown"
-    minutes, second = divmod(int(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02d}:{second:02d} left" if hours else f"{minute}:{second:02d} left"
-
-
 class Uplink:
     """One instance's way to its target."""
 
@@ -59,7 +42,7 @@ class Uplink:
         self.target = config.option("target", str)
         if self.target not in config.targets:
             raise ConfigError("options.target", f"is {self.target!r}; known are {', '.join(config.targets) or 'none'}")
-        self.remote: Remote = open_remote(self.target, config.targets[self.target], config.paths.run)
+        self.remote = self._open()
         self.metrics = Metrics(config.paths.metrics, {"role": config.role, "instance": config.instance})
         self.sent = 0
         self._before = 0
@@ -68,8 +51,13 @@ class Uplink:
         self._reported = 0.0
         self.rate()
 
+    def _open(self) -> Remote:
+        return open_remote(self.target, self.config.targets[self.target], self.config.paths.run)
+
     def rclone(self) -> Rclone:
         """Return rclone for the target, with progress going to the status."""
+        # rclone notes in its file which checksums a server has; after a bad moment that may be "none" for good.
+        self.remote = self._open()
         return Rclone(self.remote, self.beat.tick, self.report, self.rate)
 
     def rate(self) -> int | None:

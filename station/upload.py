@@ -21,13 +21,15 @@ from station import notify, utc
 from station.beat import Beat, Stopped
 from station.config import Config, ConfigError
 from station.decisions import Decisions
-from station.deliver import INCOMING, Conflict, Delivery, DeliveryError
+from station.deliver import Conflict, Delivery, DeliveryError
 from station.download import SourceAway
+from station.incoming import INCOMING
 from station.products import MANIFEST, BadProduct, Product, products
 from station.rclone import RcloneError
 from station.receipts import Failures, Receipts
 from station.script_job import ScriptError, run_script
-from station.uplink import Uplink, amount
+from station.uplink import Uplink
+from station.words import amount
 
 log = logging.getLogger(__name__)
 POLL = 5.0

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import random
 import shutil
 import signal
 import socket
@@ -27,11 +26,11 @@ def free_port():
 def wait_for(check, seconds=20.0, what="it"):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        with contextlib.suppress(OSError, ValueError, KeyError):
+        with contextlib.suppress(OSError, ValueError, LookupError):
             if value := check():
                 return value
         time.sleep(0.05)
-    raise AssertionError(f"{what} did not happen within {seconds} s")
+    raise AssertionError(f"{what() if callable(what) else what} did not happen within {seconds} s")
 
 
 def listening(port):
@@ -52,7 +51,7 @@ class Server:
             self.process = subprocess.Popen(
                 self.command, stdout=log, stderr=log, env=self.env, cwd=REPOSITORY, start_new_session=True
             )
-        wait_for(lambda: listening(self.port) or self._alive(), 15, self.log.read_text())
+        wait_for(lambda: listening(self.port) or self._alive(), 15, self.log.read_text)
         return self
 
     def _alive(self):
@@ -131,13 +130,18 @@ def openssh(folder, served):
     return Server(port, command, folder / "server.log"), entry
 
 
+def random_bytes(seed, size):
+    """Bytes that no compression makes smaller, the same for the same seed."""
+    return hashlib.shake_128(seed.encode()).digest(size)
+
+
 def product(encode, name, files, title="A talk", start="2026-03-01T09:00:00.000Z"):
     """A finished product below the data folder of an encode instance; `files` maps name to size or content."""
     folder = encode / "done" / name
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for file, content in files.items():
-        data = random.Random(f"{name}/{file}").randbytes(content) if isinstance(content, int) else content
+        data = random_bytes(f"{name}/{file}", content) if isinstance(content, int) else content
         (folder / file).write_bytes(data)
         rows.append({"name": file, "size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "format": "mp4"})
     ranges = [{"source": "cam/main", "start": start, "end": start, "first_seq": 1, "last_seq": 1}]
@@ -208,7 +212,7 @@ class Worker:
         return json.loads((self.data / name).read_text())
 
     def receipt(self, name, seconds=20.0):
-        return wait_for(lambda: self.json(f"receipts/{name}.json"), seconds, f"receipt {name}; {self.log()}")
+        return wait_for(lambda: self.json(f"receipts/{name}.json"), seconds, lambda: f"receipt {name}; {self.log()}")
 
     def log(self):
         return (self.folder / "log").read_text()
