@@ -135,7 +135,7 @@ def run_script(
                 timed_out = True
                 break
     finally:
-        _end(process)
+        end_group(process)
         output.read(0)
         output.close()
     code = process.returncode
@@ -192,7 +192,7 @@ class _Tail:
         self._pipe.close()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end_group(process: subprocess.Popen[bytes]) -> None:
     """End the process and what it left behind in its session: TERM, then KILL."""
     if process.poll() is None:
         _signal_group(process.pid, signal.SIGTERM)

@@ -26,7 +26,7 @@ from station.download import SourceAway
 from station.incoming import INCOMING
 from station.products import MANIFEST, BadProduct, Product, products
 from station.rclone import RcloneError
-from station.receipts import Failures, Receipts
+from station.records import Failures, Receipts
 from station.script_job import ScriptError, run_script
 from station.uplink import Uplink
 from station.words import amount
