@@ -8,7 +8,10 @@ depends on Ansible.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stationmaster.findings import Finding
 
 Path = tuple[str | int, ...]
 """Keys from the top of a mapping down to a value: `("source", "type")`."""
@@ -35,7 +38,8 @@ class Instance:
 
     `options` are merged over all layers with the role's defaults filled in;
     `origins` holds the origin of each leaf and of each mapping, by path.
-    `opaque` holds the paths whose value is a secret that could not be read.
+    `opaque` holds the paths whose value is a secret that could not be read
+    (the value is None), `secrets` the paths whose value came from a vault.
     """
 
     role: str
@@ -43,16 +47,19 @@ class Instance:
     options: dict[str, Any]
     origins: dict[Path, Origin] = field(default_factory=dict)
     opaque: set[Path] = field(default_factory=set)
+    secrets: set[Path] = field(default_factory=set)
     implied: bool = False
 
 
 @dataclass(slots=True)
 class Room:
-    """A place with talks; `name` is the inventory group."""
+    """A place with talks; `name` is the inventory group, `origins` is by paths that start with the variable."""
 
     name: str
     title: str
     number: int | None
+    role_defaults: dict[str, Any] = field(default_factory=dict)
+    origins: dict[Path, Origin] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -60,7 +67,8 @@ class Station:
     """A host of the inventory.
 
     `roles` maps role, then instance id, to the instance. `origins` holds the
-    origin of each `station_…` variable and of the host's own line (key `""`).
+    origin of each `station_…` variable, of `ansible_host`, of each role
+    (`station_roles.ingest`) and of the host's own line (key `""`).
     """
 
     name: str
@@ -69,6 +77,7 @@ class Station:
     mac: str | None
     blocked_roles: list[str]
     roles: dict[str, dict[str, Instance]]
+    spare_of: str | None = None
     origins: dict[str, Origin] = field(default_factory=dict)
 
     def instances(self) -> list[Instance]:
@@ -81,8 +90,12 @@ class Event:
     """The whole conference as the inventory wants it.
 
     `targets` are the places to upload to (`event_targets`), `settings` all
-    other `event_…` variables, `folder` the inventory's own folder (files that
-    options name lie in its `files/`).
+    other `event_…` variables without their prefix, `folder` the inventory's
+    own folder (files that options name lie in its `files/`). `origins`,
+    `opaque` and `secrets` are as in an instance, by paths that start with the
+    variable: `("event_targets", "archive", "password")`. `groups` are all
+    groups of the inventory, `findings` the mistakes met while loading: an
+    event with any of them must not be applied.
     """
 
     name: str
@@ -92,3 +105,8 @@ class Event:
     stations: dict[str, Station]
     targets: dict[str, dict[str, Any]] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    origins: dict[Path, Origin] = field(default_factory=dict)
+    opaque: set[Path] = field(default_factory=set)
+    secrets: set[Path] = field(default_factory=set)
+    groups: set[str] = field(default_factory=set)
+    findings: list[Finding] = field(default_factory=list)

@@ -1,0 +1,101 @@
+"""What has to happen to the units, from what runs and what should."""
+
+from __future__ import annotations
+
+from station.applier.layout import OURS, Layout
+from station.applier.systemd import Status
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Plan:
+    """Units to start, restart and stop; those that wait; and what had drifted."""
+
+    def __init__(self) -> None:
+        self.start: list[str] = []
+        self.restart: list[str] = []
+        self.stop: list[str] = []
+        self.held: list[dict[str, str]] = []
+        self.drift: list[dict[str, str]] = []
+        self.reload = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self.start or self.restart or self.stop or self.reload)
+
+
+def names_of_interest(layout: Layout, *manifests: dict[str, Any]) -> set[str]:
+    """Return all units that some manifest names or that was started since boot."""
+    names = set(layout.started_hashes())
+    for manifest in manifests:
+        names |= manifest["units"].keys()
+    return names
+
+
+def running_hashes(statuses: dict[str, Status], started: dict[str, str]) -> dict[str, str]:
+    """Return the running units with the hash that each was started with, "" if unknown."""
+    return {name: started.get(name, "") for name, status in statuses.items() if status.running}
+
+
+def _hold_reason(name: str, status: Status, state: dict[str, Any], layout: Layout) -> str | None:
+    """Return why the operator's word keeps us off a unit, or None."""
+    if status.masked:
+        return "masked on the station (systemctl unmask lets it go)"
+    stop = state["stopped"].get(name)
+    if stop:
+        return f"stopped by {stop['who']} on {stop['since']}"
+    fragment = status.get("FragmentPath", "")
+    if fragment and not fragment.startswith((layout.units, layout.home)):
+        return f"replaced by {fragment} on the station"
+    return None
+
+
+def plan_units(
+    target: dict[str, Any],
+    have: dict[str, Any],
+    statuses: dict[str, Status],
+    started: dict[str, str],
+    state: dict[str, Any],
+    guard: bool,
+    layout: Layout,
+) -> Plan:
+    """Compare what runs with what `target` wants.
+
+    `have` is the manifest that is current now; `guard` keeps running live units from
+    being restarted or stopped (on air without the operator's word).
+    """
+    plan = Plan()
+    for name, unit in sorted(target["units"].items()):
+        status = statuses[name]
+        reason = _hold_reason(name, status, state, layout)
+        if reason:
+            plan.held.append({"unit": name, "reason": reason})
+            continue
+        plan.reload = plan.reload or status.get("NeedDaemonReload") == "yes"
+        current = started.get(name, "")
+        if status.running:
+            if current == unit["hash"]:
+                continue
+            if guard and unit["live"]:
+                plan.held.append({"unit": name, "reason": "on air"})
+                continue
+            plan.restart.append(name)
+        elif unit.get("start", True) and not (status.done and current == unit["hash"]):
+            plan.start.append(name)
+            known = have["units"].get(name)
+            if known and known["hash"] == unit["hash"]:
+                what = "failed" if status["ActiveState"] == "failed" or status.looping else "not running"
+                plan.drift.append({"unit": name, "what": what})
+    for name in sorted((have["units"].keys() | started.keys()) - target["units"].keys()):
+        status = statuses[name]
+        if not name.startswith(OURS) or status["ActiveState"] == "inactive":
+            continue
+        live = have["units"].get(name, {}).get("live", False)
+        if guard and live and status.running:
+            plan.held.append({"unit": name, "reason": "on air, to be removed"})
+        else:
+            plan.stop.append(name)
+    return plan

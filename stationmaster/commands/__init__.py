@@ -1,0 +1,10 @@
+"""The commands of the console script, one module each.
+
+A module has `HELP`, `arguments(parser)` and `run(arguments) -> int`.
+"""
+
+from __future__ import annotations
+
+from stationmaster.commands import check, roles
+
+COMMANDS = {"check": check, "roles": roles}

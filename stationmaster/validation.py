@@ -1,0 +1,292 @@
+"""JSON Schema errors as messages that a volunteer can act on."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import jsonschema
+from jsonschema.exceptions import ValidationError
+
+from stationmaster.findings import HIDDEN, dotted, hint, listed, nearest
+from stationmaster.model import Path
+from stationmaster.options import annotated
+
+_SECRET_NAME = re.compile("pass|secret|token|_key$|^key$", re.IGNORECASE)
+"""A misspelt `pasword` carries a password all the same."""
+
+TYPE_NAMES = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a value; `path` starts at the value's top."""
+
+    path: Path
+    message: str
+    value: Any = None
+    allowed: Any = None
+    suggestion: str | None = None
+
+
+@functools.lru_cache(maxsize=256)
+def _validator(schema_text: str) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(json.loads(schema_text))
+
+
+_texts: dict[int, tuple[Mapping[str, Any], str]] = {}
+
+
+def validator(schema: Mapping[str, Any]) -> jsonschema.Draft202012Validator:
+    """Return the validator of a schema, made once per schema."""
+    known = _texts.get(id(schema))
+    if known is None or known[0] is not schema:
+        known = (schema, json.dumps(schema))
+        _texts[id(schema)] = known
+    return _validator(known[1])
+
+
+def problems(
+    schema: Mapping[str, Any], value: Any, secrets: Iterable[Path] = (), opaque: Iterable[Path] = ()
+) -> list[Problem]:
+    """Judge a value.
+
+    Args:
+        schema: JSON Schema, draft 2020-12. In a union (`oneOf`, `anyOf`) the branch
+            that the user meant is told: the one whose `const` members or whose type fits.
+        value: plain JSON data.
+        secrets: paths whose values must not be shown, besides those that the schema marks `writeOnly`.
+        opaque: paths whose values are not known and not judged.
+
+    Returns:
+        All problems, in the order of their paths.
+    """
+    unknown = set(opaque)
+    found: dict[tuple[Path, str], Problem] = {}
+    for error in validator(schema).iter_errors(value):
+        for problem in _explain(error):
+            if not any(_below(problem.path, path) for path in unknown):
+                found.setdefault((problem.path, problem.message), problem)
+    if not found:
+        return []
+    hidden = {*secrets, *(path for path, _ in annotated(schema, value, "writeOnly"))}
+    return [_shielded(problem, hidden) for problem in sorted(found.values(), key=lambda item: dotted(item.path))]
+
+
+def _below(path: Path, top: Path) -> bool:
+    return path[: len(top)] == top
+
+
+def _shielded(problem: Problem, hidden: set[Path]) -> Problem:
+    if any(_below(problem.path, path) for path in hidden):
+        told = listed(problem.allowed) if isinstance(problem.allowed, list) else str(problem.allowed)
+        message = f"{dotted(problem.path)} does not fit (its value is secret); allowed: {told}"
+        return Problem(problem.path, message, HIDDEN, problem.allowed)
+    return dataclasses.replace(problem, value=shield(problem.value, problem.path, hidden))
+
+
+def shield(value: Any, path: Path, hidden: set[Path]) -> Any:
+    """Return a value with everything hidden that lies at a hidden path or is named like a secret."""
+    if path in hidden or (path and isinstance(path[-1], str) and _SECRET_NAME.search(path[-1])):
+        return HIDDEN
+    if isinstance(value, dict):
+        return {key: shield(item, (*path, key), hidden) for key, item in value.items()}
+    if isinstance(value, list):
+        return [shield(item, (*path, number), hidden) for number, item in enumerate(value)]
+    return value
+
+
+def _explain(error: ValidationError) -> Iterator[Problem]:
+    kind = str(error.validator)
+    if kind in ("oneOf", "anyOf") and error.context:
+        yield from _union(error)
+    elif kind == "additionalProperties" and isinstance(error.instance, dict):
+        yield from _unknown_names(error)
+    elif kind == "required":
+        yield from _missing(error)
+    else:
+        yield _leaf(error)
+
+
+def _leaf(error: ValidationError) -> Problem:
+    path = tuple(error.absolute_path)
+    name = dotted(path) or "the value"
+    allowed = _allowed(error)
+    suggestion = nearest(error.instance, allowed) if isinstance(allowed, list) and _is_name(error.instance) else None
+    told = listed(allowed) if isinstance(allowed, list) else str(allowed)
+    message = f"{name} is {shown(error.instance)}{hint(suggestion)}{' Allowed' if suggestion else '; allowed'}: {told}"
+    return Problem(path, message, error.instance, allowed, suggestion)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _unknown_names(error: ValidationError) -> Iterator[Problem]:
+    schema = cast("dict[str, Any]", error.schema)
+    valid = sorted(schema.get("properties", {}))
+    patterns = list(schema.get("patternProperties", {}))
+    for key, value in cast("dict[str, Any]", error.instance).items():
+        if key in valid or any(re.search(pattern, key) for pattern in patterns):
+            continue
+        path = (*error.absolute_path, key)
+        suggestion = nearest(key, valid)
+        where = f" in {dotted(tuple(error.absolute_path))}" if error.absolute_path else ""
+        told = f"{' Allowed' if suggestion else '; allowed'}: {listed(valid)}"
+        yield Problem(path, f"unknown option {key!r}{where}{hint(suggestion)}{told}", value, valid, suggestion)
+
+
+def _missing(error: ValidationError) -> Iterator[Problem]:
+    schema = cast("dict[str, Any]", error.schema)
+    required: Any = error.validator_value
+    for key in required:
+        if isinstance(error.instance, dict) and key not in error.instance:
+            below = schema.get("properties", {}).get(key, {})
+            about = f": {below['description']}" if isinstance(below, dict) and below.get("description") else ""
+            path = (*error.absolute_path, key)
+            yield Problem(path, f"{dotted(path)} is missing{about}", None, describe(below))
+
+
+def _union(error: ValidationError) -> Iterator[Problem]:
+    branches: Any = error.validator_value
+    by_branch: dict[int, list[ValidationError]] = {}
+    for inner in error.context or ():
+        by_branch.setdefault(int(inner.relative_schema_path[0]), []).append(inner)
+    tag = _discriminator(branches, error.instance)
+    if tag is not None:
+        key, choices = tag
+        given = cast("dict[str, Any]", error.instance).get(key)
+        chosen = [number for number, choice in choices.items() if given in choice]
+        if not chosen:
+            yield _wrong_tag(error, key, sorted({item for choice in choices.values() for item in choice}, key=str))
+            return
+        candidates = chosen
+    else:
+        candidates = [n for n, errors in by_branch.items() if not _is_type_error(errors, error)] or list(by_branch)
+    if len(candidates) > 1 and tag is None:
+        yield _leaf(error)
+        return
+    for inner in by_branch.get(candidates[0], ()):
+        yield from _explain(inner)
+
+
+def _is_type_error(errors: list[ValidationError], union: ValidationError) -> bool:
+    depth = len(union.absolute_path)
+    return any(inner.validator == "type" and len(inner.absolute_path) == depth for inner in errors)
+
+
+def _discriminator(branches: list[Any], instance: Any) -> tuple[str, dict[int, list[Any]]] | None:
+    """Find the property whose `const` or `enum` tells the branches apart: usually `type`."""
+    if not isinstance(instance, dict):
+        return None
+    objects = {number: branch for number, branch in enumerate(branches) if isinstance(branch, dict)}
+    keys = [
+        {key for key, below in branch.get("properties", {}).items() if isinstance(below, dict) and _choices(below)}
+        for branch in objects.values()
+        if branch.get("type", "object") == "object"
+    ]
+    common = set.intersection(*keys) if keys else set()
+    for key in sorted(common, key=lambda item: item != "type"):
+        return key, {
+            number: _choices(branch["properties"][key])
+            for number, branch in objects.items()
+            if key in branch.get("properties", {})
+        }
+    return None
+
+
+def _choices(schema: Mapping[str, Any]) -> list[Any]:
+    if "const" in schema:
+        return [schema["const"]]
+    return list(schema.get("enum", ()))
+
+
+def _wrong_tag(error: ValidationError, key: str, allowed: list[Any]) -> Problem:
+    path = (*error.absolute_path, key)
+    instance = cast("dict[str, Any]", error.instance)
+    given = instance.get(key)
+    if key not in instance:
+        return Problem(path, f"{dotted(path)} is missing; allowed: {listed(allowed)}", None, allowed)
+    suggestion = nearest(given, allowed) if _is_name(given) else None
+    told = f"{hint(suggestion)}{' Allowed' if suggestion else '; allowed'}: {listed(allowed)}"
+    return Problem(path, f"{dotted(path)} is {shown(given)}{told}", given, allowed, suggestion)
+
+
+def _allowed(error: ValidationError) -> Any:
+    schema = cast("dict[str, Any]", error.schema)
+    if error.validator == "enum" or error.validator == "const":
+        return _choices(schema)
+    if error.validator == "oneOf" and not error.context:
+        return "a value that means exactly one of the alternatives"
+    return describe(schema)
+
+
+def shown(value: Any) -> str:
+    """Return a value as it is shown in a message: short, and with its type told by JSON's quoting."""
+    if isinstance(value, dict):
+        return f"a mapping with {listed(value)}"[:120] if value else "an empty mapping"
+    if isinstance(value, list):
+        return f"a list of {len(value)}" if value else "an empty list"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def describe(schema: Any) -> Any:
+    """Return what a schema allows: a list of values, or a phrase such as `a whole number from 1 to 65535`."""
+    if not isinstance(schema, Mapping):
+        return "anything" if schema else "nothing"
+    if _choices(schema):
+        return _choices(schema)
+    branches = [*schema.get("oneOf", ()), *schema.get("anyOf", ())]
+    if branches:
+        told = [describe(branch) for branch in branches]
+        return " or ".join(dict.fromkeys(listed(item) if isinstance(item, list) else str(item) for item in told))
+    kinds = schema.get("type", "object" if "properties" in schema else [])
+    names = [TYPE_NAMES.get(kind, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds)]
+    return " ".join([" or ".join(names) or "anything", *_limits(schema)])
+
+
+def _limits(schema: Mapping[str, Any]) -> Iterator[str]:
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is not None and high is not None:
+        yield f"from {low} to {high}"
+    elif low is not None:
+        yield f"from {low} on"
+    elif high is not None:
+        yield f"up to {high}"
+    if "exclusiveMinimum" in schema:
+        yield f"above {schema['exclusiveMinimum']}"
+    if "exclusiveMaximum" in schema:
+        yield f"below {schema['exclusiveMaximum']}"
+    if "multipleOf" in schema:
+        yield f"in steps of {schema['multipleOf']}"
+    if schema.get("minLength"):
+        yield f"of at least {schema['minLength']} characters"
+    if "maxLength" in schema:
+        yield f"of at most {schema['maxLength']} characters"
+    if schema.get("minItems"):
+        yield f"with at least {schema['minItems']} entries"
+    if "maxItems" in schema:
+        yield f"with at most {schema['maxItems']} entries"
+    if schema.get("uniqueItems"):
+        yield "without repeats"
+    if "pattern" in schema:
+        yield f"that matches {schema['pattern']}"
+    if isinstance(schema.get("items"), Mapping):
+        inner = describe(schema["items"])
+        yield f"of {listed(inner) if isinstance(inner, list) else inner}"
+    if schema.get("description"):
+        yield f"({schema['description']})"
