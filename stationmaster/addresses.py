@@ -106,6 +106,8 @@ def _number(variables: Mapping[str, Any], name: str, default: int | None) -> int
 
 
 _group_variables: weakref.WeakKeyDictionary[Any, dict[Any, dict[str, Any]]] = weakref.WeakKeyDictionary()
+_paths: weakref.WeakKeyDictionary[Any, list[str]] = weakref.WeakKeyDictionary()
+"""The folders asked about so far, by loader."""
 
 
 def host_variables(loader: Any, path: str, host: Any) -> dict[str, Any]:
@@ -113,7 +115,9 @@ def host_variables(loader: Any, path: str, host: Any) -> dict[str, Any]:
 
     Args:
         loader: Ansible's loader.
-        path: the inventory's folder.
+        path: a folder that may hold group_vars and host_vars: Ansible asks for the
+            inventory's first, then for the playbooks'. What the earlier ones said counts
+            in later answers, for these overrule them.
         host: the host asked about.
 
     Returns:
@@ -129,15 +133,22 @@ def host_variables(loader: Any, path: str, host: Any) -> dict[str, Any]:
     files = vars_loader.get("host_group_vars")
     groups = sort_groups(host.get_groups())
     known = _group_variables.setdefault(loader, {})
+    paths = _paths.setdefault(loader, [])
+    if path not in paths:
+        paths.append(path)
+    asked = paths[: paths.index(path) + 1]
     key = (path, tuple(str(group.name) for group in groups))
     if key not in known:
         merged: dict[str, Any] = {}
         for group in groups:
             merged.update(group.vars)
-        for group in groups:
-            merged.update(files.get_vars(loader, path, [group]))
+        for folder in asked:
+            for group in groups:
+                merged.update(files.get_vars(loader, folder, [group]))
         known[key] = merged
-    variables = {**known[key], **host.vars, **files.get_vars(loader, path, [host])}
+    variables = {**known[key], **host.vars}
+    for folder in asked:
+        variables.update(files.get_vars(loader, folder, [host]))
     if "ansible_host" in variables:
         return {}
     try:
