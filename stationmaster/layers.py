@@ -65,7 +65,8 @@ class Resolver:
                 self._templar = Templar(loader=self._loader, variables=self._variables)
             return self._templar.template(value), secret
         except AnsibleError as error:
-            if secret or (self._blind and isinstance(error, AnsibleUndefinedVariable)):
+            unknown = self._blind and isinstance(error, AnsibleUndefinedVariable)
+            if secret or unknown or origins.lacks_password(error):
                 raise origins.Unreadable(certain=secret) from error
             raise
 
