@@ -77,7 +77,8 @@ class Resolver:
     def _touches_secret(self, value: Any, seen: frozenset[str]) -> bool:
         if origins.is_encrypted(value):
             return True
-        if isinstance(value, Mapping):
+        # a plain dictionary only: looking into `hostvars` would template everything in it
+        if isinstance(value, dict):
             return any(self._touches_secret(item, seen) for item in value.values())
         if isinstance(value, list):
             return any(self._touches_secret(item, seen) for item in value)

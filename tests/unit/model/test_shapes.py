@@ -58,6 +58,7 @@ VARIABLES = [
     "event_network",
     "event_room_size",
 ]
+ONE = "rooms:\n  children:\n    z:\n      hosts:\n        one:\n          station_roles: "
 
 
 def judge(folder, roles):
@@ -127,11 +128,11 @@ def test_any_text(folder, roles, text):
     "text",
     [
         "rooms: &x\n  children: *x\n",
-        "rooms:\n  children:\n    z:\n      hosts:\n        one:\n          station_roles: &r {ingest: *r}\n",
-        "rooms:\n  children:\n    z:\n      hosts:\n        one:\n          station_roles: {ingest: {main: &o {source: *o}}}\n",
-        "rooms:\n  children:\n    z:\n      hosts:\n        one:\n          station_roles: {ingest: {main: {source: &l [*l]}}}\n",
-        "rooms:\n  children:\n    z:\n      hosts:\n        one:\n          station_roles: !vault nonsense\n",
-        "rooms:\n  children:\n    z:\n      hosts:\n        one:\n          station_roles: {ingest: {main: !vault 3}}\n",
+        ONE + "&r {ingest: *r}\n",
+        ONE + "{ingest: {main: &o {source: *o}}}\n",
+        ONE + "{ingest: {main: {source: &l [*l]}}}\n",
+        ONE + "!vault nonsense\n",
+        ONE + "{ingest: {main: !vault 3}}\n",
         "rooms:\n  children:\n    z:\n      hosts:\n        one: {station_roles: {? [1, 2] : 3}}\n",
         "rooms: {children: {z: {hosts: [one]}}}\n",
         "rooms: {hosts: {one: {station_roles: {}}}}\n",
