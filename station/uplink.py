@@ -1,0 +1,126 @@
+"""What upload and sync have in common: the way to a target, its rate, and what the crew sees of it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from typing import Any
+
+from station import files, notify, utc
+from station.beat import Beat
+from station.config import Config, ConfigError
+from station.metrics import Metrics
+from station.rclone import Progress, Rclone
+from station.remote import Remote, open_remote
+from station.words import amount, duration
+
+log = logging.getLogger(__name__)
+_RATE = re.compile(r"(\d+(?:\.\d+)?)([kMG]?)")
+_UNITS = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3}
+REPORT_INTERVAL = 1.0
+"""Seconds between two writings of status.json during a transfer."""
+
+
+def bits_per_second(value: Any) -> int | None:
+    """Read a rate: bits in a second as a number, or as text with k, M or G (`20M`). ValueError for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    found = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if found is None or not float(found[1]):
+        raise ValueError(f"{value!r} is no rate; allowed are bits in a second, such as 20M")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+class Uplink:
+    """One instance's way to its target."""
+
+    def __init__(self, config: Config, beat: Beat) -> None:
+        """Set up the target that the option `target` names. Raises ConfigError; OSError when rclone is missing."""
+        self.config = config
+        self.beat = beat
+        self.target = config.option("target", str)
+        if self.target not in config.targets:
+            raise ConfigError("options.target", f"is {self.target!r}; known are {', '.join(config.targets) or 'none'}")
+        self.remote = self._open()
+        self.metrics = Metrics(config.paths.metrics, {"role": config.role, "instance": config.instance})
+        self.sent = 0
+        self._before = 0
+        self._fields: dict[str, Any] = {}
+        self._text = ""
+        self._reported = 0.0
+        self.rate()
+
+    def _open(self) -> Remote:
+        return open_remote(self.target, self.config.targets[self.target], self.config.paths.run)
+
+    def rclone(self) -> Rclone:
+        """Return rclone for the target, with progress going to the status."""
+        # rclone notes in its file which checksums a server has; after a bad moment that may be "none" for good.
+        self.remote = self._open()
+        return Rclone(self.remote, self.beat.tick, self.report, self.rate)
+
+    def rate(self) -> int | None:
+        """Return the limit in bits per second: the instance's, else the event's as it is now, else None."""
+        if (own := self.config.options.get("rate_limit")) is not None:
+            try:
+                return bits_per_second(own)
+            except ValueError as error:
+                raise ConfigError("options.rate_limit", str(error)) from error
+        event = self.config.context().get("event")
+        try:
+            return bits_per_second(event["upload_rate"]) if isinstance(event, dict) and "upload_rate" in event else None
+        except ValueError as error:
+            log.warning("event_upload_rate: %s", error)
+            return None
+
+    @property
+    def staging(self) -> str:
+        """Return the name of this instance's own folder below the staging folder at the target."""
+        return f"{self.config.station}-{self.config.instance}"
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Return the folders below the target's: event and room (or station, if it belongs to none)."""
+        return self.config.event, self.config.room or self.config.station
+
+    def say(self, state: str, text: str, **fields: Any) -> None:
+        """Tell the state: one line for systemd, the fields for status.json, and the metrics."""
+        self._fields = {"state": state, "target": self.target, **fields}
+        self._text = text
+        self._before = 0
+        notify.status(text)
+        self._write()
+
+    def report(self, progress: Progress) -> None:
+        """Tell how far a transfer is."""
+        self.sent += max(progress.done - self._before, 0)
+        self._before = progress.done
+        now = time.monotonic()
+        if now - self._reported < REPORT_INTERVAL or not progress.total:
+            return
+        self._reported = now
+        percent = 100 * progress.done // progress.total
+        self._fields["progress"] = {
+            "bytes": progress.done,
+            "total": progress.total,
+            "rate": round(progress.rate),
+            "eta": progress.eta,
+        }
+        speed = f"{amount(progress.rate)}/s, {duration(progress.eta)}"
+        notify.status(f"{self._text}: {percent} % of {amount(progress.total)}, {speed}")
+        self._write()
+
+    def _write(self) -> None:
+        name = f"stationmaster_{self.config.role}"
+        self.metrics.set(
+            f"{name}_sent_bytes_total", self.sent, "Bytes sent to the target.", kind="counter", target=self.target
+        )
+        self.metrics.write()
+        try:
+            files.write_json(
+                self.config.paths.data / "status.json",
+                {**self._fields, "text": self._text, "updated": utc.to_text(time.time())},
+            )
+        except OSError as error:
+            log.warning("cannot write status.json: %s", error)
