@@ -17,6 +17,7 @@ from typing import Any
 from stationmaster.catalogue import Catalogue
 from stationmaster.rules.options import schema_of
 from stationmaster.rules.uniqueness import normal_mac
+from stationmaster.validation import shield
 
 INSTANCE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 GENERIC_NAMES = ("station_config", "station-config", "config", "station", "settings", "dynamic_config")
@@ -85,6 +86,11 @@ def read(path: Path, catalogue: Catalogue) -> Imported:
     return station
 
 
+def _told(value: Any) -> str:
+    """Return a value as JSON without what is named like a secret: the text goes into a file and onto the screen."""
+    return json.dumps(shield(value, (), set()), sort_keys=True)
+
+
 def _identity(path: Path) -> Imported:
     mac = normal_mac(path.stem) if len(path.stem) >= 12 else None
     if mac is not None:
@@ -102,12 +108,12 @@ def host_name(text: str) -> str:
 def _newer(station: Imported, data: Mapping[str, Any], catalogue: Catalogue) -> None:
     for role, instances in sorted(data.items()):
         if not isinstance(instances, dict):
-            station.gaps.append(f"{role}: {json.dumps(instances)} is not uuid, then options")
+            station.gaps.append(f"{role}: {_told(instances)} is not uuid, then options")
             continue
         if role not in catalogue.roles:
             why = NO_COUNTERPART.get(role, "there is no such role")
             for uuid, options in instances.items():
-                station.gaps.append(f"{role}/{uuid} {json.dumps(options, sort_keys=True)}: {why}")
+                station.gaps.append(f"{role}/{uuid} {_told(options)}: {why}")
             continue
         for uuid, options in instances.items():
             _instance(station, role, uuid, options if isinstance(options, dict) else {}, catalogue)
@@ -122,7 +128,7 @@ def _instance(station: Imported, role: str, uuid: str, options: Mapping[str, Any
     label = f"{role}/{name}"
     for key, value in options.items():
         if key not in properties:
-            station.gaps.append(f"{label}: {key} = {json.dumps(value)}: {role} has no such option")
+            station.gaps.append(f"{label}: {key} = {_told(shield(value, (key,), set()))}: {role} has no such option")
         elif properties[key].get("x-file") is True and not str(value).startswith("/"):
             station.gaps.append(f"{label}: {key} = {value}: copy that program into the inventory's files/")
     for key in row.options.get("required", ()):
@@ -150,7 +156,7 @@ def _older(station: Imported, data: Mapping[str, Any], catalogue: Catalogue) -> 
     station.mac = normal_mac(str(data.get("macaddress", ""))) or station.mac
     for key, why in SETTINGS_1B.items():
         if data.get(key) not in (None, "", {}, []):
-            station.gaps.append(f"{key} = {json.dumps(data[key], sort_keys=True)}: {why}")
+            station.gaps.append(f"{key} = {_told(data[key])}: {why}")
     for role in data["roles"]:
         if role == "ingest" and "ingest" in catalogue.roles:
             _devices(station, data.get("devices"))

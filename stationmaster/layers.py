@@ -65,7 +65,8 @@ class Resolver:
                 self._templar = Templar(loader=self._loader, variables=self._variables)
             return self._templar.template(value), secret
         except AnsibleError as error:
-            if secret or (self._blind and isinstance(error, AnsibleUndefinedVariable)):
+            unknown = self._blind and isinstance(error, AnsibleUndefinedVariable)
+            if secret or unknown or origins.lacks_password(error):
                 raise origins.Unreadable(certain=secret) from error
             raise
 
@@ -76,7 +77,8 @@ class Resolver:
     def _touches_secret(self, value: Any, seen: frozenset[str]) -> bool:
         if origins.is_encrypted(value):
             return True
-        if isinstance(value, Mapping):
+        # a plain dictionary only: looking into `hostvars` would template everything in it
+        if isinstance(value, dict):
             return any(self._touches_secret(item, seen) for item in value.values())
         if isinstance(value, list):
             return any(self._touches_secret(item, seen) for item in value)

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from ansible._internal._datatag import _tags
+from ansible._internal._templating._jinja_common import UndecryptableVaultError
 from ansible.errors import AnsibleError
-from ansible.parsing.vault import EncryptedString, VaultSecretsContext
+from ansible.parsing.vault import AnsibleVaultError, EncryptedString, VaultSecretsContext
 
 from stationmaster.model import Origin
 
@@ -52,6 +53,18 @@ def error_origin(error: BaseException) -> Origin | None:
         found = origin_of(getattr(current, "obj", None)) or found
         current = current.__cause__
     return found
+
+
+def lacks_password(error: BaseException) -> bool:
+    """Say whether a template failed because it touched a vault value whose password is not known."""
+    current: BaseException | None = error
+    for _ in range(20):
+        if current is None:
+            return False
+        if isinstance(current, UndecryptableVaultError | AnsibleVaultError):
+            return True
+        current = current.__cause__ or current.__context__
+    return False
 
 
 def is_template(value: Any) -> bool:

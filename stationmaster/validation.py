@@ -186,7 +186,8 @@ def _union(error: ValidationError) -> Iterator[Problem]:
             if key in cast("dict[str, Any]", error.instance) or key not in _required(error.schema):
                 yield _wrong_tag(error, key, sorted({item for choice in choices.values() for item in choice}, key=str))
             return
-        candidates = chosen
+        # two branches may share a tag: the one that rejects least is meant
+        candidates = [min(chosen, key=lambda number: len(by_branch.get(number, ())))]
     else:
         candidates = [n for n, errors in by_branch.items() if not _is_type_error(errors, error)] or list(by_branch)
     names = [_required(branch) for branch in branches]

@@ -16,6 +16,7 @@ from stationmaster.inventory import UnusableInventory
 from stationmaster.model import Event, Instance, Origin, Station
 from stationmaster.model import Path as OptionPath
 from stationmaster.options import annotated
+from stationmaster.rules.context import option
 
 HELP = "tell what a station will have: units, files, ports, sources, and where each value comes from"
 
@@ -86,7 +87,7 @@ def _instance(
         where = " ".join(str(target[key]) for key in ("host", "port", "url", "bucket", "path") if target.get(key))
         yield f"  target {name}: {target.get('type')} {where}{_from(event.origins.get(('event_targets', name)))}"
     for port in row.ports:
-        number = instance.options.get(port.option) if port.option else port.number
+        number = option(instance, port.option)[1] if port.option else port.number
         if number is not None:
             yield f"  port {number}/{port.protocol} ({port.name})"
     if row.serves:
