@@ -42,7 +42,7 @@ class Receipts:
     def _read(self, path: Path) -> None:
         try:
             receipt = json.loads(path.read_text())
-            if receipt["id"] != path.stem or not isinstance(receipt["verified_at"], str):
+            if not path.stem.startswith(receipt["id"]) or not isinstance(receipt["verified_at"], str):
                 raise ValueError("not the receipt of its name")
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("%s is passed over: %s", path, error)
@@ -57,9 +57,12 @@ class Receipts:
         """Return the ids of all receipts, sorted."""
         return sorted(self._known)
 
-    def write(self, receipt: dict[str, Any]) -> None:
-        """Write a receipt (with `id` and `verified_at`); it is durable when this returns. Raises OSError."""
-        name = receipt["id"]
+    def write(self, receipt: dict[str, Any], *, name: str = "") -> None:
+        """Write a receipt (with `id` and `verified_at`); it is durable when this returns.
+
+        `name` takes the place of the id in the file's name. Raises OSError.
+        """
+        name = name or receipt["id"]
         files.write_json(self.folder / f"{name}.json", receipt, durable=True)
         new = name not in self._known
         self._known[name] = receipt
