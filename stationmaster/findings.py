@@ -95,11 +95,11 @@ def dotted(path: Path) -> str:
 def nearest(name: Any, valid: Iterable[Any]) -> str | None:
     """Return the valid name that a typo most likely meant, or None.
 
-    The cutoff lets two wrong letters in a word of six pass, and no more.
+    The cutoff lets a transposition in a word of six pass, and takes no record for an encode.
     """
     names = sorted({str(item) for item in valid})
     folded = {item.lower().replace("-", "_"): item for item in reversed(names)}
-    close = difflib.get_close_matches(str(name).lower().replace("-", "_"), list(folded), n=1, cutoff=0.66)
+    close = difflib.get_close_matches(str(name).lower().replace("-", "_"), list(folded), n=1, cutoff=0.7)
     return folded[close[0]] if close else None
 
 

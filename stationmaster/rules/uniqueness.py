@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from stationmaster.catalogue import StationRole
 from stationmaster.findings import Finding, invalid, listed
 from stationmaster.model import Instance, Origin, Station
-from stationmaster.rules.context import Context, Place, at, full_path, origin_at
+from stationmaster.rules.context import Context, Place, at, full_path, option, origin_at
 
 _MAC_DIGITS = re.compile(r"[0-9a-f]{12}\Z")
 
@@ -103,9 +103,9 @@ def _ports(
         if isinstance(place.value, int) and not isinstance(place.value, bool):
             yield protocols.get(name, "tcp"), place.value, place.path
     for port in row.ports:
-        value = instance.options.get(port.option) if port.option else port.number
+        path, value = option(instance, port.option) if port.option else ((), port.number)
         if isinstance(value, int) and not isinstance(value, bool):
-            yield port.protocol, value, (port.option,) if port.option else ()
+            yield port.protocol, value, path
 
 
 def devices(context: Context) -> Iterator[Finding]:
