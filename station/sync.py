@@ -30,8 +30,6 @@ from station.uplink import Uplink
 from station.words import amount
 
 log = logging.getLogger(__name__)
-POLL = 2.0
-"""Seconds between two looks at the index."""
 LARGEST_BATCH = 512 << 20
 """Bytes of a batch: what is in the spool, and what a failed verification sends again, at most."""
 BATCH = 120
@@ -60,7 +58,7 @@ class Sync:
         data = config.paths.data
         self._spool = data / "spool"
         self._receipts = Receipts(data / "receipts")
-        self._failures = Failures(data / "failed.json")
+        self._failures = Failures(data / "failed.json", config.budget.input_timeout)
         self._reader = index.reader(self._source.path or self._source.url, config.budget.input_timeout)
         self._restarts = 0
         self._memory = _Memory(data / index.INDEX)
@@ -74,7 +72,7 @@ class Sync:
         while True:
             self._beat.tick()
             if not self.turn():
-                self._beat.wait(POLL)
+                self._beat.wait(self._config.budget.media_tick)
 
     def turn(self) -> bool:
         """Look at the index and copy one batch that is due; False if there was none."""

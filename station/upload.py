@@ -32,8 +32,6 @@ from station.uplink import Uplink
 from station.words import amount
 
 log = logging.getLogger(__name__)
-POLL = 5.0
-"""Seconds between two looks at the source."""
 RESERVE = 1 << 30
 """Bytes that the spool for products of other stations leaves free: an ingest may record on the same disk."""
 
@@ -61,7 +59,7 @@ class Uploader:
         data = config.paths.data
         self._products = products(self._source, data / "spool", RESERVE)
         self._receipts = Receipts(data / "receipts")
-        self._failures = Failures(data / "failed.json")
+        self._failures = Failures(data / "failed.json", config.budget.input_timeout)
         self._decisions = Decisions(data / "decisions")
         self._script = config.options.get("script")
 
@@ -71,7 +69,7 @@ class Uploader:
         while True:
             self._beat.tick()
             if not self.turn():
-                self._beat.wait(POLL)
+                self._beat.wait(self._config.budget.input_timeout)
 
     def turn(self) -> bool:
         """Look at the source and upload one product that is due; False if there was none."""
