@@ -28,6 +28,14 @@ class DeliveryError(Exception):
     """A delivery that failed for a reason of ours: a copy that differs, a source that changed."""
 
 
+class SourceDiffers(DeliveryError):
+    """An original, `name`, is not what its manifest or index states."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
 class Conflict(DeliveryError):
     """A different file has the final name at the target."""
 
@@ -68,7 +76,7 @@ class Delivery:
 
     def state(self, folder: str) -> tuple[set[str], set[str]]:
         """Look at a final folder: names that are there and verified, and names that differ from ours."""
-        found = self._look(folder)
+        found = self._look(folder, list(self._items))
         same = {name for name, entry in found.items() if self._matches(name, entry)}
         differ = set(found) - same
         if same and self._hash_name() is None:
@@ -78,6 +86,9 @@ class Delivery:
 
     def run(self, staging: str, final: str, done: set[str]) -> str:
         """Bring all items but those in `done` to the folder `final`, by way of `staging`.
+
+        They get their names in the order of the items as far as the last one
+        goes: it comes when all others are there.
 
         Returns:
             How they were verified, for the receipt.
@@ -90,7 +101,9 @@ class Delivery:
         names = [name for name in self._items if name not in done]
         if names:
             self._stage(staging, names)
-            self._rclone.move(self._remote.path(staging), self._remote.path(final))
+            for part in (names[:-1], names[-1:]):
+                if part:
+                    self._rclone.move(self._remote.path(staging), self._remote.path(final), part)
         self._confirm(final)
         self._rclone.prune(self._remote.path(staging))
         if self._remote.kind == "local":
@@ -99,8 +112,7 @@ class Delivery:
         return f"{name} at the target" if name else "sha256, read back"
 
     def _stage(self, staging: str, names: list[str]) -> None:
-        found = self._look(staging)
-        whole = {name for name in names if name in found and self._matches(name, found[name])}
+        whole, found = self._whole(staging, names)
         missing = [name for name in names if name not in whole]
         for name in missing:
             self._digest(name)
@@ -108,11 +120,10 @@ class Delivery:
             if whole:
                 log.info("%d of %d files were there already", len(whole), len(names))
             self._rclone.copy(str(self._source), self._remote.path(staging), missing, parallel=self._parallel)
-            found = self._look(staging)
-            whole = {name for name in names if name in found and self._matches(name, found[name])}
-        wrong = set(names) - whole
+            whole, found = self._whole(staging, names)
         if whole and self._hash_name() is None:
-            wrong |= self._read_back(staging, whole)[1]
+            whole, _ = self._read_back(staging, whole)
+        wrong = set(names) - whole
         for name in sorted(wrong & set(found)):
             self._rclone.delete(self._remote.path(staging, name))
         if wrong:
@@ -123,8 +134,13 @@ class Delivery:
                 "size or checksum); it was removed and is sent again"
             )
 
+    def _whole(self, folder: str, names: list[str]) -> tuple[set[str], dict[str, Entry]]:
+        """Return which files in a folder are whole, as far as can be said without reading them back, and all found."""
+        found = self._look(folder, names)
+        return {name for name in names if name in found and self._matches(name, found[name])}, found
+
     def _confirm(self, final: str) -> None:
-        found = self._rclone.listing(self._remote.path(final))
+        found = self._rclone.listing(self._remote.path(final), list(self._items))
         for name, item in self._items.items():
             size = found[name].size if name in found else None
             if size is not None and size != item.size:
@@ -132,24 +148,25 @@ class Delivery:
             if size is None:
                 raise DeliveryError(f"{self._remote.locate(final, name)}: not there after the rename; it is sent again")
 
-    def _look(self, folder: str) -> dict[str, Entry]:
-        """List our items that are in a folder; those whose size fits with a checksum, if the target states one."""
-        found = self._rclone.listing(self._remote.path(folder))
-        mine = {name: entry for name, entry in found.items() if name in self._items}
-        size = sum(entry.size for entry in found.values())
-        if (hash_name := self._hash_name()) and any(e.size == self._items[n].size for n, e in mine.items()):
-            found = self._rclone.listing(self._remote.path(folder), hashes=[hash_name], size=size)
-            mine = {name: entry for name, entry in found.items() if name in self._items}
-        return mine
+    def _look(self, folder: str, names: list[str]) -> dict[str, Entry]:
+        """Find files in a folder; those whose size fits with their checksum, if the target states one."""
+        place = self._remote.path(folder)
+        found = self._rclone.listing(place, names)
+        fitting = [name for name, entry in found.items() if entry.size == self._items[name].size]
+        if fitting and (hash_name := self._hash_name()):
+            size = sum(found[name].size for name in fitting)
+            found |= self._rclone.listing(place, fitting, hash_name=hash_name, size=size)
+        return found
 
     def _matches(self, name: str, entry: Entry) -> bool:
         if entry.size != self._items[name].size:
             return False
         hash_name = self._hash_name()
-        return hash_name is None or entry.hashes.get(hash_name) == getattr(self._digest(name), hash_name)
+        return hash_name is None or entry.digest == getattr(self._digest(name), hash_name)
 
     def _read_back(self, folder: str, names: set[str]) -> tuple[set[str], set[str]]:
-        read = self._rclone.read_back(self._remote.path(folder), sum(self._items[name].size for name in names))
+        size = sum(self._items[name].size for name in names)
+        read = self._rclone.read_back(self._remote.path(folder), sorted(names), size)
         same = {name for name in names if read.get(name) == self._items[name].sha256}
         return same, names - same
 
@@ -170,9 +187,10 @@ class Delivery:
             found = digests(path, self._tick)
             item = self._items[name]
             if (found.size, found.sha256) != (item.size, item.sha256):
-                raise DeliveryError(
+                raise SourceDiffers(
+                    name,
                     f"{path}: differs from what its manifest or index states ({found.size} bytes, {item.size} stated); "
-                    "nothing was uploaded under its name"
+                    "nothing was uploaded under its name",
                 )
             self._digests[name] = found
         return self._digests[name]

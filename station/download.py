@@ -21,6 +21,10 @@ class SourceAway(Exception):
     """The station that has the file does not answer now; try again later."""
 
 
+class ContentDiffers(SourceAway):
+    """What the station sends is not what its manifest or index states."""
+
+
 class SourceGone(SourceAway):
     """The station answers that there is no such file."""
 
@@ -85,7 +89,7 @@ def fetch(url: str, path: Path, item: Item, tick: Callable[[], object], timeout:
         raise SourceAway(f"{url}: ended after {found.size} of {item.size} bytes")
     if (found.size, found.sha256) != (item.size, item.sha256):
         part.unlink()
-        raise SourceAway(f"{url}: its content is not what its manifest or index states; it is fetched anew")
+        raise ContentDiffers(f"{url}: its content is not what its manifest or index states; it is fetched anew")
     part.replace(path)
 
 

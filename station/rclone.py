@@ -15,7 +15,7 @@ import selectors
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,6 @@ STALL_LIMIT = 90
 """Seconds without advance after which we end rclone. Beyond IO_TIMEOUT, for rclone tries a file three times."""
 HASH_RATE = 4 << 20
 """Bytes in a second that the slowest target hashes or sends back; it only bounds how long we wait for a checksum."""
-FOLDER_MISSING = 3
-"""rclone's exit status for a folder that does not exist."""
 KILL_AFTER = 5.0
 
 
@@ -52,17 +50,17 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file at a target; `hashes` holds what the target states, by the names sha1 and md5."""
+    """A file at a target: bytes, and the checksum that was asked for (empty: the target states none)."""
 
     size: int
-    hashes: dict[str, str]
+    digest: str
 
 
 class Rclone:
     """rclone for one target.
 
     `tick` is called several times a second while a command runs; whatever it raises ends the
-    command. `report` is given progress. `rate` says the limit in bits per
+    command. `report` is given progress. `rate` says the limit in bytes per
     second (None: none), asked at each command.
     """
 
@@ -83,15 +81,17 @@ class Rclone:
 
     def copy(self, source: str, destination: str, names: Sequence[str], *, parallel: int = 1) -> None:
         """Send the named files below the folder `source` to the folder `destination`, `parallel` at a time."""
-        with tempfile.NamedTemporaryFile("w", dir=self.remote.config.parent, prefix="list-") as listing:
-            listing.write("".join(name + "\n" for name in names))
-            listing.flush()
-            chosen = ["--files-from-raw", listing.name, "--no-traverse", "--ignore-times"]
-            self.run("copy", *chosen, "--transfers", str(parallel), source, destination)
+        with self._listed(names) as chosen:
+            self.run("copy", *chosen, "--ignore-times", "--transfers", str(parallel), source, destination)
 
-    def move(self, source: str, destination: str) -> None:
-        """Rename all files below one folder at the target to another; one that differs is never overwritten."""
-        self.run("move", "--immutable", source, destination)
+    def move(self, source: str, destination: str, names: Sequence[str]) -> None:
+        """Rename the named files below one folder at the target to another; what differs is never overwritten."""
+        with self._listed(names) as chosen:
+            self.run("move", *chosen, "--immutable", source, destination)
+
+    def replace(self, source: str, destination: str) -> None:
+        """Rename one file at the target, over another one if it is there."""
+        self.run("moveto", "--ignore-times", source, destination)
 
     def delete(self, path: str) -> None:
         """Delete one file at the target."""
@@ -102,32 +102,21 @@ class Rclone:
         with contextlib.suppress(RcloneError):
             self.run("rmdirs", folder)
 
-    def listing(self, folder: str, *, hashes: Sequence[str] = (), size: int = 0) -> dict[str, Entry]:
-        """List all files below a folder at the target, by path; a missing folder is empty.
+    def listing(self, folder: str, names: Sequence[str], *, hash_name: str = "", size: int = 0) -> dict[str, Entry]:
+        """Look for the named files below a folder at the target; those that are there, by name.
 
         Args:
             folder: the folder, as `Remote.path` makes it.
-            hashes: names of the checksums to ask for.
+            names: paths below it.
+            hash_name: checksum to ask for.
             size: bytes that the target has to hash, which bounds the wait.
         """
-        options = [part for name in hashes for part in ("--hash-type", name)]
-        try:
-            text = self.run(
-                "lsjson",
-                "-R",
-                "--files-only",
-                "--no-modtime",
-                "--no-mimetype",
-                *options,
-                folder,
-                patience=size / HASH_RATE,
-            )
-        except RcloneError as error:
-            if error.code == FOLDER_MISSING:
-                return {}
-            raise
+        options = ["--hash-type", hash_name] if hash_name else []
+        with self._listed(names) as chosen:
+            options += ["-R", "--files-only", "--no-modtime", "--no-mimetype", *chosen]
+            text = self.run("lsjson", *options, folder, patience=size / HASH_RATE)
         return {
-            item["Path"]: Entry(int(item["Size"]), {key: str(value) for key, value in item.get("Hashes", {}).items()})
+            item["Path"]: Entry(int(item["Size"]), str(item.get("Hashes", {}).get(hash_name, "")))
             for item in json.loads(text)
         }
 
@@ -135,11 +124,20 @@ class Rclone:
         """Return the names of the checksums that the target states."""
         return list(json.loads(self.run("backend", "features", self.remote.path())).get("Hashes") or [])
 
-    def read_back(self, folder: str, size: int) -> dict[str, str]:
-        """Download all files below a folder and return their SHA-256, by path."""
-        text = self.run("hashsum", "sha256", "--download", folder, patience=size / HASH_RATE)
+    def read_back(self, folder: str, names: Sequence[str], size: int) -> dict[str, str]:
+        """Download the named files below a folder, `size` bytes, and return their SHA-256 by name."""
+        with self._listed(names) as chosen:
+            text = self.run("hashsum", "sha256", "--download", *chosen, folder, patience=size / HASH_RATE)
         pairs = (line.split("  ", 1) for line in text.splitlines() if "  " in line)
         return {path: digest for digest, path in pairs}
+
+    @contextlib.contextmanager
+    def _listed(self, names: Sequence[str]) -> Iterator[list[str]]:
+        """Arguments that make rclone look at these files alone, not at a folder with ten thousand others."""
+        with tempfile.NamedTemporaryFile("w", dir=self.remote.config.parent, prefix="list-") as listing:
+            listing.write("".join(name + "\n" for name in names))
+            listing.flush()
+            yield ["--files-from-raw", listing.name, "--no-traverse"]
 
     def run(self, *arguments: str, patience: float = 0) -> str:
         """Run one command and return what it printed.
@@ -152,7 +150,7 @@ class Rclone:
             RcloneError: it failed or stalled; whatever `tick` raises.
         """
         rate = self._rate()
-        limit = ["--bwlimit", f"{max(rate // 8, 1)}B"] if rate else []
+        limit = ["--bwlimit", f"{rate}B"] if rate else []
         command = ["rclone", "--config", str(self.remote.config), "--use-json-log", *limit]
         command += ["--stats", "1s", "--stats-log-level", "NOTICE", "--ask-password=false"]
         command += ["--retries", "1", "--low-level-retries", "3", "--contimeout", "15s", "--timeout", f"{IO_TIMEOUT}s"]

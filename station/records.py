@@ -20,10 +20,8 @@ from typing import Any
 from station import files, utc
 
 log = logging.getLogger(__name__)
-FIRST_DELAY = 5.0
-"""Seconds before the second attempt; each further delay is twice as long…"""
 LAST_DELAY = 300.0
-"""…up to this: when the uplink is back, nobody waits longer than 5 minutes."""
+"""Seconds: when the uplink is back, nobody waits longer than 5 minutes."""
 
 
 class Receipts:
@@ -42,7 +40,7 @@ class Receipts:
     def _read(self, path: Path) -> None:
         try:
             receipt = json.loads(path.read_text())
-            if receipt["id"] != path.stem or not isinstance(receipt["verified_at"], str):
+            if not path.stem.startswith(receipt["id"]) or not isinstance(receipt["verified_at"], str):
                 raise ValueError("not the receipt of its name")
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("%s is passed over: %s", path, error)
@@ -57,9 +55,12 @@ class Receipts:
         """Return the ids of all receipts, sorted."""
         return sorted(self._known)
 
-    def write(self, receipt: dict[str, Any]) -> None:
-        """Write a receipt (with `id` and `verified_at`); it is durable when this returns. Raises OSError."""
-        name = receipt["id"]
+    def write(self, receipt: dict[str, Any], *, name: str = "") -> None:
+        """Write a receipt (with `id` and `verified_at`); it is durable when this returns.
+
+        `name` takes the place of the id in the file's name. Raises OSError.
+        """
+        name = name or receipt["id"]
         files.write_json(self.folder / f"{name}.json", receipt, durable=True)
         new = name not in self._known
         self._known[name] = receipt
@@ -74,8 +75,10 @@ class Receipts:
 class Failures:
     """The list of what failed (`failed.json`): id, attempts, last error, next try; survives a restart."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, first_delay: float) -> None:
+        """`first_delay` in seconds comes before the second attempt; each further delay is twice as long."""
         self.path = path
+        self._first_delay = first_delay
         self._rows: dict[str, dict[str, Any]] = {}
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             self._rows = {str(row["id"]): dict(row) for row in json.loads(path.read_text())["failed"]}
@@ -91,7 +94,7 @@ class Failures:
             "first_failed": utc.to_text(now),
         }
         row["attempts"] += 1
-        delay = min(FIRST_DELAY * 2 ** (row["attempts"] - 1), LAST_DELAY) if row["attempts"] < 32 else LAST_DELAY
+        delay = min(self._first_delay * 2 ** min(row["attempts"] - 1, 32), LAST_DELAY)
         # Jitter: after a cut, the stations of an event must not all come back in the same second.
         delay *= random.uniform(0.8, 1.0)  # noqa: S311 - no secret
         row |= {

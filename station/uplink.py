@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import time
@@ -16,19 +17,19 @@ from station.remote import Remote, open_remote
 from station.words import amount, duration
 
 log = logging.getLogger(__name__)
-_RATE = re.compile(r"(\d+(?:\.\d+)?)([kMG]?)")
-_UNITS = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3}
+_RATE = re.compile(r"(\d+(?:\.\d+)?)([kKMG]?)")
+_UNITS = {"": 1, "k": 1024, "K": 1024, "M": 1024**2, "G": 1024**3}
+PRESENT = 60.0
+"""Seconds: an instance that wrote its metrics within this time is up."""
 REPORT_INTERVAL = 1.0
 """Seconds between two writings of status.json during a transfer."""
 
 
-def bits_per_second(value: Any) -> int | None:
-    """Read a rate: bits in a second as a number, or as text with k, M or G (`20M`). ValueError for anything else."""
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    found = _RATE.fullmatch(value) if isinstance(value, str) else None
+def bytes_per_second(value: Any) -> int | None:
+    """Read a rate: bytes in a second, also with k, M or G (`5M` is 5 MiB). ValueError for anything else."""
+    found = _RATE.fullmatch(str(value)) if isinstance(value, (int, str)) and not isinstance(value, bool) else None
     if found is None or not float(found[1]):
-        raise ValueError(f"{value!r} is no rate; allowed are bits in a second, such as 20M")
+        raise ValueError(f"{value!r} is no rate; allowed are bytes in a second, such as 5M")
     return int(float(found[1]) * _UNITS[found[2]])
 
 
@@ -61,18 +62,33 @@ class Uplink:
         return Rclone(self.remote, self.beat.tick, self.report, self.rate)
 
     def rate(self) -> int | None:
-        """Return the limit in bits per second: the instance's, else the event's as it is now, else None."""
+        """Return the limit in bytes per second: the instance's own, else its share of the event's, else None."""
         if (own := self.config.options.get("rate_limit")) is not None:
             try:
-                return bits_per_second(own)
+                return bytes_per_second(own)
             except ValueError as error:
                 raise ConfigError("options.rate_limit", str(error)) from error
         event = self.config.context().get("event")
+        if not isinstance(event, dict) or "upload_rate" not in event:
+            return None
         try:
-            return bits_per_second(event["upload_rate"]) if isinstance(event, dict) and "upload_rate" in event else None
+            whole = bytes_per_second(event["upload_rate"])
         except ValueError as error:
             log.warning("event_upload_rate: %s", error)
             return None
+        return whole // self._sharers() if whole else None
+
+    def _sharers(self) -> int:
+        """Count the instances of this station that send to targets: the event's rate is for all of them together."""
+        now, others = time.time(), 0
+        for path in self.config.paths.metrics.parent.glob("*.prom"):
+            with contextlib.suppress(OSError):
+                others += (
+                    path != self.config.paths.metrics
+                    and path.name.startswith(("upload-", "sync-"))
+                    and now - path.stat().st_mtime < PRESENT
+                )
+        return 1 + others
 
     @property
     def staging(self) -> str:

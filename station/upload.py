@@ -32,8 +32,6 @@ from station.uplink import Uplink
 from station.words import amount
 
 log = logging.getLogger(__name__)
-POLL = 5.0
-"""Seconds between two looks at the source."""
 RESERVE = 1 << 30
 """Bytes that the spool for products of other stations leaves free: an ingest may record on the same disk."""
 
@@ -61,7 +59,7 @@ class Uploader:
         data = config.paths.data
         self._products = products(self._source, data / "spool", RESERVE)
         self._receipts = Receipts(data / "receipts")
-        self._failures = Failures(data / "failed.json")
+        self._failures = Failures(data / "failed.json", config.budget.input_timeout)
         self._decisions = Decisions(data / "decisions")
         self._script = config.options.get("script")
 
@@ -71,7 +69,7 @@ class Uploader:
         while True:
             self._beat.tick()
             if not self.turn():
-                self._beat.wait(POLL)
+                self._beat.wait(self._config.budget.input_timeout)
 
     def turn(self) -> bool:
         """Look at the source and upload one product that is due; False if there was none."""
@@ -119,7 +117,7 @@ class Uploader:
         try:
             folder = self._products.fetch(product, self._beat.tick)
             result = self._by_script(product, folder) if self._script else self._deliver(product, folder)
-            self._receipts.write(self._receipt(product, result))
+            self._write_receipt(product, result)
         except (RcloneError, DeliveryError, SourceAway, BadProduct, ScriptError, ScriptFailed, OSError) as error:
             self._fail(product.id, product.version, error)
             return
@@ -132,7 +130,7 @@ class Uploader:
         delivery = Delivery(self._uplink.rclone(), folder, product.items, self._beat.tick)
         staging = "/".join([INCOMING, self._uplink.staging, f"{product.id}-{product.version[:8]}"])
         # A replaced product goes beside the earlier one: what has its final name at the target stays as it is.
-        for name in (product.id, f"{product.id}@{product.version[:8]}"):
+        for name in (product.id, f"{product.id}.{product.version[:8]}"):
             final = "/".join([*self._uplink.place, name])
             same, differ = delivery.state(final)
             if not differ:
@@ -162,9 +160,9 @@ class Uploader:
             raise ScriptFailed(f"{Path(str(self._script)).name}: {result.reason}", result.output)
         return {"verified_by": f"exit status 0 of {self._script}", "output": result.output}
 
-    def _receipt(self, product: Product, result: dict[str, Any]) -> dict[str, Any]:
+    def _write_receipt(self, product: Product, result: dict[str, Any]) -> None:
         urls = result.pop("urls", {})
-        return {
+        receipt = {
             "id": product.id,
             "title": product.manifest.get("title", ""),
             "target": self._uplink.target,
@@ -178,6 +176,10 @@ class Uploader:
             **result,
             "verified_at": utc.to_text(time.time()),
         }
+        if self._receipts.get(product.id) is not None:
+            # Recorders read a receipt once: what a replaced product covers comes under a name that is new to them.
+            self._receipts.write(receipt, name=f"{product.id}.{product.version[:8]}")
+        self._receipts.write(receipt)
 
     def _fail(self, name: str, version: str, error: Exception) -> None:
         text = self._uplink.remote.scrub(str(error) or type(error).__name__)

@@ -108,6 +108,8 @@ def _number(variables: Mapping[str, Any], name: str, default: int | None) -> int
 
 
 _group_variables: weakref.WeakKeyDictionary[Any, dict[Any, dict[str, Any]]] = weakref.WeakKeyDictionary()
+_paths: weakref.WeakKeyDictionary[Any, list[str]] = weakref.WeakKeyDictionary()
+"""The folders asked about so far, by loader."""
 
 
 def host_variables(loader: Any, path: str, host: Any) -> dict[str, Any]:

@@ -238,6 +238,7 @@ def upload_config(folder, encode, target, *, url=None, role="upload", kind="prod
     config = {
         "schema": 1, "event": "demo", "room": "hall_a", "station": "enc", "role": role, "instance": folder.name,
         "options": {"from": "enc/talks", "target": "archive", **options},
+        "budget": {"input_timeout": 0.5, "media_tick": 0.3},
         "sources": {"enc/talks": source}, "targets": {"archive": public},
     }  # fmt: skip
     return Worker(folder, role, config, {"targets": {"archive": secret}} if secret else {})
