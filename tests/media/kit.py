@@ -208,7 +208,7 @@ def camera(output, log, *, tracks=1, seconds=None, extra=()):
     """A source of its own process: the test card sent to `output` (ffmpeg's output arguments)."""
     graph = testcard.graph(f"{WIDTH}x{HEIGHT}", "25", tracks)
     maps = [part for at in range(tracks + 1) for part in ("-map", f"0:{at}")]
-    command = ["nice", "ffmpeg", "-v", "error", "-nostdin", "-re", "-f", "lavfi", "-i", graph, *maps]
+    command = ["nice", "ffmpeg", "-v", "error", "-nostdin", "-f", "lavfi", "-i", graph, *maps]
     command += ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "25", "-b:v", "400k"]
     command += ["-c:a", "aac", *(["-t", str(seconds)] if seconds else []), *extra, *output]
     return Process(command, log)
