@@ -7,7 +7,7 @@ frame's UTC is that of its segment's first frame plus its place in the segment.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from statistics import median
 from typing import Any
@@ -50,7 +50,8 @@ class Piece:
 
     `segments` are read in this order; those in `handles` (first, last) only
     lend their audio. `skip` is how many frames come before the first wanted
-    one, `frames` how many are wanted; `start` is the UTC of the first.
+    one (-1: that one is missing and the next stands in for it), `frames` how
+    many are wanted; `start` is the UTC of the first.
     """
 
     segments: tuple[Segment, ...]
@@ -123,14 +124,20 @@ def plan(segments: Iterable[Segment], start: float, end: float, rate: Fraction |
         begin = run[0].start
         if begin > reached + slack:
             gaps.append(Gap(reached, begin))
-        # Neighbours that miss each other by less than the permitted error lose and repeat nothing.
-        joined = bool(pieces) and abs(begin - reached) <= slack
-        piece = _piece(run, begin if joined else max(reached, begin), end, rate)
+        joined = abs(begin - reached) <= slack
+        if joined and pieces:
+            # Neighbours that miss each other by less than the permitted error: one holds its last frame, or drops it.
+            before = pieces[-1]
+            pieces[-1] = replace(before, frames=max(1, before.frames + round((begin - reached) * rate)))
+        # A first frame that is missing is held likewise: the talk then begins before its first segment.
+        piece = _piece(run, reached if joined and not pieces else max(reached, begin), end, rate)
         if piece is not None:
             pieces.append(piece)
             reached = min(run[-1].end, end)
-    if end > reached + slack:
+    if end > reached + slack or not pieces:
         gaps.append(Gap(reached, end))
+    else:
+        pieces[-1] = replace(pieces[-1], frames=pieces[-1].frames + round((end - reached) * rate))
     return Plan(_exact(pieces, gaps, round((end - start) * rate)), tuple(gaps), rate)
 
 
@@ -154,7 +161,7 @@ def _piece(run: Sequence[Segment], start: float, end: float, rate: Fraction) -> 
     last = min((i for i, segment in enumerate(run) if segment.end >= end - 0.5 / float(rate)), default=len(run) - 1)
     last = max(first, last)
     # Each end counts from the UTC of its own segment: the camera's clock drifts against the wall's.
-    begin = max(0, round((start - run[first].start) * rate))
+    begin = round((start - run[first].start) * rate)
     length = round((_since(run[first], run[last]) + run[last].duration) * float(rate))
     stop = round((_since(run[first], run[last]) + (end - run[last].start)) * float(rate))
     frames = min(stop, length) - begin
@@ -176,6 +183,5 @@ def _exact(pieces: list[Piece], gaps: list[Gap], frames: int) -> tuple[Piece, ..
     """Let rounding at the two ends of an unbroken talk not add or take a frame."""
     surplus = sum(piece.frames for piece in pieces) - frames
     if pieces and not gaps and surplus and abs(surplus) <= 2:
-        last = pieces[-1]
-        pieces[-1] = Piece(last.segments, last.handles, last.skip, last.frames - surplus, last.start)
+        pieces[-1] = replace(pieces[-1], frames=pieces[-1].frames - surplus)
     return tuple(pieces)

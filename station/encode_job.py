@@ -200,6 +200,8 @@ class Making:
         talk = open_talk(plan, dict(paths), self._work)
         if "audio" in self._job.formats and not talk.languages:
             raise MediaError("the recording has no sound: an audio file cannot be made of it")
+        if self._job.language and talk.languages:
+            talk.languages = (self._job.language, *talk.languages[1:])
         loudness = self._options.get("loudness", {})
         norm = (float(loudness.get("target", -23)), float(loudness.get("true_peak", -1)))
         report = self._progress.report("analyse", talk.seconds)

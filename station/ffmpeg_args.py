@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from station import times
 from station.config import Config, ConfigError, typed
 from station.facts import KEY
 from station.sources import LISTING, Input, resolve
@@ -44,6 +43,7 @@ class Plan:
 
     size: str
     rate: Fraction
+    segment: float
     bitrate: int
     encoder: str
     preset: str
@@ -58,7 +58,7 @@ class Plan:
     @property
     def gop(self) -> int:
         """Frames from keyframe to keyframe: one segment."""
-        return round(times.MEDIA_TICK * self.rate)
+        return max(1, round(Fraction(self.segment) * self.rate))
 
     @property
     def tick(self) -> float:
@@ -115,6 +115,7 @@ def plan(config: Config) -> Plan:
     return Plan(
         size=size,
         rate=rate,
+        segment=config.budget.media_tick,
         bitrate=config.option("video.bitrate", int, 4000),
         encoder=encoder,
         preset=config.option("video.preset", str, "veryfast"),

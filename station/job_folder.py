@@ -71,6 +71,7 @@ class JobFolder:
         try:
             fcntl.flock(self._guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            self._guard.close()
             raise Busy(f"{root}: another process works in this folder") from error
 
     def close(self) -> None:

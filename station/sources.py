@@ -40,7 +40,10 @@ class Input:
 
 
 LISTING = "{listing}"
-_BOUNDED_PROBE = ["-analyzeduration", "3000000", "-probesize", "5000000"]
+_PROBE = ["-analyzeduration", "1500000", "-probesize", "5000000"]
+"""ffmpeg looks at a source for at most 1.5 s: with the input timeout that stays below the stall limit."""
+_NO_PROBE = ["-fpsprobesize", "0", "-analyzeduration", "0"]
+"""Else ffmpeg generates 20 frames at once to find out the rate [measured]; one it takes even so."""
 _PROTOCOLS = "file,crypto,data,http,https,tcp,tls,udp,rtp,srt"
 
 
@@ -63,7 +66,7 @@ def _remote(url: str, options: dict[str, str], secrets: Sequence[str], **rest: A
     if secrets:
         return _hidden(url, options, secrets, **rest)
     flags = [part for key, value in options.items() for part in (f"-{key}", value)]
-    return Input(arguments=[*_BOUNDED_PROBE, *flags, "-i", url], **rest)
+    return Input(arguments=[*_PROBE, *flags, "-i", url], **rest)
 
 
 def _srt(source: dict[str, Any], timeout: str) -> Input:
@@ -111,7 +114,7 @@ def _tcp(source: dict[str, Any], timeout: str) -> Input:
     url = f"tcp://{typed(source, 'host', str)}:{typed(source, 'port', int)}"
     kind = source.get("format")
     flags = ["-f", str(kind)] if kind else []
-    return Input(url, [*_BOUNDED_PROBE, *flags, "-i", f"{url}?timeout={timeout}"])
+    return Input(url, [*_PROBE, *flags, "-i", f"{url}?timeout={timeout}"])
 
 
 def _file(source: dict[str, Any], config: Config) -> Input:
@@ -150,7 +153,7 @@ def resolve(config: Config, *, size: str, rate: str, tracks: int) -> Input:
     match kind:
         case "testcard":
             graph = testcard.graph(size, rate, tracks)
-            return Input("test card", ["-re", "-f", "lavfi", "-i", graph], tracks=tracks, skip=1)
+            return Input("test card", ["-re", *_NO_PROBE, "-f", "lavfi", "-i", graph], tracks=tracks, skip=1)
         case "file":
             return _file(source, config)
         case "v4l2":

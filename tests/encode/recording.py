@@ -49,7 +49,7 @@ class Recording:
         (folder / "index.jsonl").touch()
 
     def add(self, first: int, frames: int, pts: float = 10.0, step: float = 0.0) -> None:
-        """Record frames `first` to `first + frames`; `pts` is the first time stamp, `step` shifts the clock (seconds)."""
+        """Record `frames` frames from `first`; `pts` is the first time stamp, `step` shifts the clock (seconds)."""
         work = self.folder.parent / f"{self.folder.name}-raw"
         work.mkdir(exist_ok=True)
         keyframe = round(self.rate * 2)
@@ -77,7 +77,8 @@ class Recording:
         packets = json.loads(subprocess.run([*probe, path], check=True, capture_output=True).stdout)["packets"]
         stamps = sorted(packet["pts"] for packet in packets)
         start = T0 + float(first / self.rate) + step
-        name = f"{utc.to_stamp(start)[:8]}/{utc.to_stamp(start)[9:11]}/hall_a_main_{utc.to_stamp(start)}_{len(self.lines)}.ts"
+        when = utc.to_stamp(start)
+        name = f"{when[:8]}/{when[9:11]}/hall_a_main_{when}_{len(self.lines)}.ts"
         data = path.read_bytes()
         (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (self.folder / name).write_bytes(data)
