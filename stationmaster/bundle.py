@@ -126,6 +126,8 @@ def _add_instance(draft: _Draft, event: Event, station: Station, instance: Insta
     reads = [draft.add(f"{folder}/config.json", units.to_json(variables["config_json"]))]
     draft.add(f"{folder}/context.json", units.to_json(context))
     for _, name in annotated(row.options, instance.options, "x-file"):
+        if str(name).startswith("/"):
+            continue  # installed on the station; here a file of that name may be another one
         source = Path(event.folder) / "files" / str(name)
         if source.is_file():
             mode = "0755" if source.stat().st_mode & 0o100 else "0644"
@@ -158,6 +160,8 @@ def instance_variables(event: Event, station: Station, instance: Instance, catal
     row = catalogue.roles[instance.role]
     options, secret_options = split_secrets(row.options, instance.options)
     for path, name in annotated(row.options, options, "x-file"):
+        if str(name).startswith("/"):
+            continue
         _replace(options, path, f"{CURRENT}/etc/{row.name}/{instance.id}/files/{name}")
     targets: dict[str, Any] = {}
     secrets: dict[str, Any] = {"options": secret_options} if secret_options else {}

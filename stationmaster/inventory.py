@@ -122,15 +122,26 @@ def _read(sources: list[str], vault: Sequence[tuple[str, Any]] | None) -> Sessio
         manager = InventoryManager(loader=loader, sources=sources)
         variables = VariableManager(loader=loader, inventory=manager)
         HostVars(inventory=manager, variable_manager=variables, loader=loader)
-        if not loader.broken:
+        broken = _broken(manager, loader)
+        if not broken:
             hosts = {str(host.name): variables.get_vars(host=host) for host in manager.hosts.values()}
     except AnsibleError as error:
         raise UnusableInventory(list(loader.broken.values()) or [_unusable(error)]) from error
-    if loader.broken:
-        raise UnusableInventory(list(loader.broken.values()))
+    if broken:
+        raise UnusableInventory(broken)
     if not manager.hosts and not manager.groups.get("rooms"):
         raise UnusableInventory([invalid(f"{', '.join(sources)}: no stations found in it; is it an inventory?")])
     return Session(manager, hosts, loader, folder)
+
+
+def _broken(manager: Any, loader: Any) -> list[Finding]:
+    """Return what is wrong with files that no plugin can read; a file without a YAML name may be INI."""
+    read = {str(source) for source in manager._inventory.processed_sources}
+    return [
+        finding
+        for path, finding in loader.broken.items()
+        if path not in read or path.endswith((".yml", ".yaml", ".json"))
+    ]
 
 
 def _unusable(error: Exception) -> Finding:

@@ -125,7 +125,7 @@ def variable_findings(manager: Any, sources: Sources, stations: Mapping[str, Sta
         valid = VARIABLES[scope]
         if definition.name not in valid:
             every = [name for names in VARIABLES.values() for name in names]
-            close = nearest(definition.name, valid) or nearest(definition.name, every)
+            close = nearest(definition.name, every)
             told = f"{' Allowed' if close else '; allowed'}: {listed(valid)}"
             message = f"unknown variable {definition.name!r}{hint(close)}{told}"
             found.append(

@@ -120,10 +120,11 @@ class Sources:
             if kind is not None:
                 entity = Path(path).relative_to(folder).parts[1]
                 self._record(kind, Path(entity).stem if entity.endswith((".yml", ".yaml", ".json")) else entity, data)
-            elif isinstance(data, Mapping) and "plugin" not in data:
+            elif isinstance(data, Mapping) and "plugin" not in data and not _is_stray(Path(path), folder):
                 for group, body in data.items():
                     self._group(group, body)
             self.findings.extend(duplicate_keys(path))
+        self.findings.extend(_never_read(folder))
         self._by_entity: dict[tuple[str, str, str], list[Definition]] = {}
         for definition in self.definitions:
             self._by_entity.setdefault((definition.kind, definition.entity, definition.name), []).append(definition)
@@ -188,11 +189,26 @@ class Sources:
         )
 
 
+def _is_stray(path: Path, folder: Path) -> bool:
+    """Say whether a file was read for somebody's variables only: it lies in a group_vars that does not count."""
+    return not path.is_relative_to(folder) or any(part in VARS_FOLDERS for part in path.relative_to(folder).parts)
+
+
 def _vars_folder(path: Path, folder: Path) -> str | None:
     if not path.is_relative_to(folder):
         return None
     parts = path.relative_to(folder).parts
     return parts[0] if len(parts) > 1 else None
+
+
+def _never_read(folder: Path) -> Iterator[Finding]:
+    """Find group_vars and host_vars below sub-folders: Ansible reads only those beside the inventory's top."""
+    for name in VARS_FOLDERS:
+        for found in sorted(folder.glob(f"*/{name}")):
+            message = (
+                f"Ansible never reads {found.relative_to(folder)}: move it to {name} in the inventory's own folder"
+            )
+            yield invalid(message, origin=Origin("", str(found)), path=name)
 
 
 def duplicate_keys(path: str) -> list[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import json
 import re
@@ -144,9 +145,19 @@ def _unknown_names(error: ValidationError) -> Iterator[Problem]:
             continue
         path = (*error.absolute_path, key)
         suggestion = nearest(key, valid)
+        if _may_be_secret(key, schema):
+            value = HIDDEN
         where = f" in {dotted(tuple(error.absolute_path))}" if error.absolute_path else ""
         told = f"{' Allowed' if suggestion else '; allowed'}: {listed(valid)}"
         yield Problem(path, f"unknown option {key!r}{where}{hint(suggestion)}{told}", value, valid, suggestion)
+
+
+def _may_be_secret(name: str, schema: Mapping[str, Any]) -> bool:
+    """Say whether a misspelt name may have meant a secret option; rather hide too much."""
+    secrets = [
+        key for key, below in schema.get("properties", {}).items() if isinstance(below, dict) and "writeOnly" in below
+    ]
+    return any(difflib.SequenceMatcher(None, name.lower(), secret.lower()).ratio() > 0.5 for secret in secrets)
 
 
 def _missing(error: ValidationError) -> Iterator[Problem]:
@@ -157,7 +168,8 @@ def _missing(error: ValidationError) -> Iterator[Problem]:
             below = schema.get("properties", {}).get(key, {})
             about = f": {below['description']}" if isinstance(below, dict) and below.get("description") else ""
             path = (*error.absolute_path, key)
-            yield Problem(path, f"{dotted(path)} is missing{about}", None, describe(below))
+            choices = f"; allowed: {listed(_choices(below))}" if isinstance(below, dict) and _choices(below) else ""
+            yield Problem(path, f"{dotted(path)} is missing{about}{choices}", None, describe(below))
 
 
 def _union(error: ValidationError) -> Iterator[Problem]:
@@ -171,16 +183,32 @@ def _union(error: ValidationError) -> Iterator[Problem]:
         given = cast("dict[str, Any]", error.instance).get(key)
         chosen = [number for number, choice in choices.items() if given in choice]
         if not chosen:
-            yield _wrong_tag(error, key, sorted({item for choice in choices.values() for item in choice}, key=str))
+            if key in cast("dict[str, Any]", error.instance) or key not in _required(error.schema):
+                yield _wrong_tag(error, key, sorted({item for choice in choices.values() for item in choice}, key=str))
             return
-        candidates = chosen
+        # two branches may share a tag: the one that rejects least is meant
+        candidates = [min(chosen, key=lambda number: len(by_branch.get(number, ())))]
     else:
         candidates = [n for n, errors in by_branch.items() if not _is_type_error(errors, error)] or list(by_branch)
+    names = [_required(branch) for branch in branches]
+    if all(names) and all(inner.validator == "required" for errors in by_branch.values() for inner in errors):
+        yield _one_of_names(error, [name for several in names for name in several])
+        return
     if len(candidates) > 1 and tag is None:
         yield _leaf(error)
         return
     for inner in by_branch.get(candidates[0], ()):
         yield from _explain(inner)
+
+
+def _required(schema: Any) -> list[str]:
+    return list(schema.get("required", ())) if isinstance(schema, Mapping) else []
+
+
+def _one_of_names(error: ValidationError, names: list[str]) -> Problem:
+    path = tuple(error.absolute_path)
+    where = dotted(path) or "this instance"
+    return Problem(path, f"{where} needs one of {listed(names)}", error.instance, sorted(names))
 
 
 def _is_type_error(errors: list[ValidationError], union: ValidationError) -> bool:
@@ -230,7 +258,8 @@ def _allowed(error: ValidationError) -> Any:
     if error.validator == "enum" or error.validator == "const":
         return _choices(schema)
     if error.validator == "oneOf" and not error.context:
-        return "a value that means exactly one of the alternatives"
+        names = [name for branch in cast("list[Any]", error.validator_value) for name in _required(branch)]
+        return f"only one of {listed(names)}" if names else "a value that means exactly one of the alternatives"
     return describe(schema)
 
 
