@@ -56,8 +56,11 @@ class Comparison:
 
     @property
     def new_generation(self) -> bool:
-        """Whether the files, or what the manifest says of them, are not as they should be."""
-        return bool(self.changed) or self.have["units"] != self.target["units"] or self.have["wanted"] != self.target["wanted"]
+        """Whether the files, or what the manifest says of units, are not as they should be.
+
+        Another wanted hash alone (other packages, say) is only written down.
+        """
+        return bool(self.changed) or self.have["units"] != self.target["units"]
 
     def report(self) -> dict[str, Any]:
         """Return the lists of the result; before a converge they say what would be done."""
@@ -145,6 +148,7 @@ def _apply(
     pending = load_pending(layout)
     if looked.units.empty and not looked.new_generation and not pending and not (fresh and before["stopped"]):
         state.update(wanted=want["wanted"], revision=want["revision"], held=result["held"])
+        state["applied"] = state["applied"] if pin else looked.target["applied"]
         if state != before or notes:
             save_state(layout, state)
         return {**result, "result": "held" if result["held"] else "unchanged", "generation": layout.current_number()}
