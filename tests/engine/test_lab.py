@@ -181,8 +181,12 @@ def test_secrets_are_nowhere_to_be_read(applied):
     applied.want({**BASE, "work": {"password": SECRET, "text": "two"}}, {"work": {}})
     play = applied.site("-vvv", "--diff")
     assert SECRET not in play.stdout + play.stderr
-    assert SECRET not in applied.out("one", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '; systemctl cat 'stationmaster-*'; journalctl")
-    found = applied.out("one", f"grep -rlF {SECRET} /etc /var/lib /usr/local /run /srv 2>/dev/null || true").splitlines()
+    assert SECRET not in applied.out(
+        "one", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '; systemctl cat 'stationmaster-*'; journalctl"
+    )
+    found = applied.out(
+        "one", f"grep -rlF {SECRET} /etc /var/lib /usr/local /run /srv 2>/dev/null || true"
+    ).splitlines()
     assert found
     for path in found:
         assert applied.out("one", f"stat -c %a {path}") == "600"
