@@ -49,11 +49,26 @@ class Item:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class LargeFiles:
+    """Another way than rclone for files of at least `size` bytes; `send` takes a file and its path at the target."""
+
+    size: int
+    send: Callable[[Path, str], None]
+
+
 class Delivery:
     """Delivers the files of one folder to one target."""
 
     def __init__(
-        self, rclone: Rclone, source: Path, items: Sequence[Item], tick: Callable[[], object], *, parallel: int = 1
+        self,
+        rclone: Rclone,
+        source: Path,
+        items: Sequence[Item],
+        tick: Callable[[], object],
+        *,
+        parallel: int = 1,
+        large: LargeFiles | None = None,
     ) -> None:
         """Prepare a delivery.
 
@@ -63,6 +78,7 @@ class Delivery:
             items: what to deliver.
             tick: called often; may raise to stop.
             parallel: files sent at a time: 1 finishes one after the other, more suits many small files.
+            large: another way for large files, if there is one.
         """
         self._rclone = rclone
         self._remote: Remote = rclone.remote
@@ -70,6 +86,7 @@ class Delivery:
         self._items = {item.name: item for item in items}
         self._tick = tick
         self._parallel = parallel
+        self._large = large
         self._digests: dict[str, Digests] = {}
         self._hash: str | None = None
         self._asked = False
@@ -119,7 +136,12 @@ class Delivery:
         if missing:
             if whole:
                 log.info("%d of %d files were there already", len(whole), len(names))
-            self._rclone.copy(str(self._source), self._remote.path(staging), missing, parallel=self._parallel)
+            small = [name for name in missing if not self._large or self._items[name].size < self._large.size]
+            for name in missing:
+                if self._large and name not in small:
+                    self._large.send(self._source / name, f"{staging}/{name}")
+            if small:
+                self._rclone.copy(str(self._source), self._remote.path(staging), small, parallel=self._parallel)
             whole, found = self._whole(staging, names)
         if whole and self._hash_name() is None:
             whole, _ = self._read_back(staging, whole)

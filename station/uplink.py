@@ -8,9 +8,10 @@ import re
 import time
 from typing import Any
 
-from station import files, notify, utc
+from station import files, notify, sftp_resume, utc
 from station.beat import Beat
 from station.config import Config, ConfigError
+from station.deliver import LargeFiles
 from station.metrics import Metrics
 from station.rclone import Progress, Rclone
 from station.remote import Remote, open_remote
@@ -60,6 +61,14 @@ class Uplink:
         # rclone notes in its file which checksums a server has; after a bad moment that may be "none" for good.
         self.remote = self._open()
         return Rclone(self.remote, self.beat.tick, self.report, self.rate)
+
+    def large(self) -> LargeFiles | None:
+        """Return what goes on in the middle of a large file after a cut, where there is such a way."""
+        if self.remote.kind != "sftp":
+            return None
+        entry = self.config.targets[self.target]
+        sender = sftp_resume.Sender(self.remote, entry, self.beat.tick, self.report, self.rate)
+        return LargeFiles(sftp_resume.LARGE, sender.send)
 
     def rate(self) -> int | None:
         """Return the limit in bytes per second: the instance's own, else its share of the event's, else None."""

@@ -127,7 +127,8 @@ class Uploader:
 
     def _deliver(self, product: Product, folder: Path) -> dict[str, Any]:
         """Send and verify; returns what the receipt says of the target."""
-        delivery = Delivery(self._uplink.rclone(), folder, product.items, self._beat.tick)
+        rclone = self._uplink.rclone()
+        delivery = Delivery(rclone, folder, product.items, self._beat.tick, large=self._uplink.large())
         staging = "/".join([INCOMING, self._uplink.staging, f"{product.id}-{product.version[:8]}"])
         # A replaced product goes beside the earlier one: what has its final name at the target stays as it is.
         for name in (product.id, f"{product.id}.{product.version[:8]}"):

@@ -169,15 +169,14 @@ def render_all(event: Any, stations: Iterable[str], request: Mapping[str, Any], 
 
 
 def failure_text(result: Mapping[str, Any]) -> str | None:
-    """Return why a result is a failure, with the journal's last lines, or None if it is none."""
+    """Return why a result is a failure, or None if it is none; the journal is in the result itself."""
     error, failed = result.get("error"), result.get("failed")
     if error:
         return f"{error['error']}: {error['message']}"
     if not failed:
         return None
     back = f" Went back to generation {failed['went_back_to']}." if "went_back_to" in failed else ""
-    journal = "".join(f"\n    {line}" for line in failed.get("journal", []))
-    return f"{failed['unit']}: {failed['why']}.{back}{journal}"
+    return f"{failed['unit']}: {failed['why']}.{back}"
 
 
 def answer(result: Mapping[str, Any], after_provision: bool = False) -> dict[str, Any]:

@@ -39,6 +39,13 @@ def listening(port):
     return False
 
 
+def interpreters():
+    """Debian's with its own asyncssh, as on a station, and the one of the tests."""
+    debian = "/usr/bin/python3"
+    found = subprocess.run([debian, "-W", "ignore", "-c", "import asyncssh"], capture_output=True, check=False)
+    return [*([debian] if found.returncode == 0 else []), sys.executable]
+
+
 class Server:
     """A process that listens on a port; started, killed and started again."""
 
@@ -60,8 +67,18 @@ class Server:
 
     def kill(self):
         if self.process and self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            for process in [self.process.pid, *descendants(self.process.pid)]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
             self.process.wait()
+
+
+def descendants(process):
+    """Its children and theirs: each connection of sshd has a session of its own."""
+    with contextlib.suppress(OSError):
+        for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
+            yield int(child)
+            yield from descendants(int(child))
 
 
 def keygen(path, kind="ed25519"):
