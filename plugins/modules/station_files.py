@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -48,34 +49,32 @@ paths:
 """
 
 
-def read(path: str) -> str | None:
+def read(path: Path) -> str | None:
     """Return a file's text, or None where there is no regular file."""
-    if os.path.islink(path) or not os.path.isfile(path):
+    if path.is_symlink() or not path.is_file():
         return None
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read()
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
-def write(path: str, text: str) -> None:
+def write(path: Path, text: str) -> None:
     """Put a text file in place in one step, durably."""
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    staged = path + ".stationmaster-new"
-    with open(staged, "w", encoding="utf-8") as file:
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    staged = path.with_name(path.name + ".stationmaster-new")
+    with staged.open("w", encoding="utf-8") as file:
         os.fchmod(file.fileno(), 0o644)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    os.rename(staged, path)
+    staged.rename(path)
 
 
-def link(path: str, target: str) -> None:
+def link(path: Path, target: str) -> None:
     """Put a symlink in place in one step."""
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    staged = path + ".stationmaster-new"
-    if os.path.lexists(staged):
-        os.unlink(staged)
-    os.symlink(target, staged)
-    os.rename(staged, path)
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    staged = path.with_name(path.name + ".stationmaster-new")
+    staged.unlink(missing_ok=True)
+    staged.symlink_to(target)
+    staged.rename(path)
 
 
 def main() -> None:
@@ -85,18 +84,18 @@ def main() -> None:
     changed: list[str] = []
     differences: list[dict[str, Any]] = []
     for path, text in sorted(module.params["files"].items()):
-        before = read(path)
+        before = read(Path(path))
         if before != text:
             changed.append(path)
             differences.append({"before_header": path, "after_header": path, "before": before or "", "after": text})
             if not module.check_mode:
-                write(path, text)
+                write(Path(path), text)
     for path, target in sorted(module.params["links"].items()):
-        if not os.path.islink(path) or os.readlink(path) != target:
+        if not Path(path).is_symlink() or str(Path(path).readlink()) != target:
             changed.append(path)
             differences.append({"prepared": f"{path} becomes a link to {target}\n"})
             if not module.check_mode:
-                link(path, target)
+                link(Path(path), target)
     module.exit_json(changed=bool(changed), paths=changed, diff=differences)
 
 

@@ -140,8 +140,8 @@ def _apply(
     if request.get("automatic") and failed and failed.get("hash") == want["wanted"]:
         raise Refusal(
             "FailedBefore",
-            f"This bundle failed here on {failed['at']} ({failed['unit']}: {failed['why']}). A person may apply it again, "
-            "or the inventory may change.",
+            f"This bundle failed here on {failed['at']} ({failed['unit']}: {failed['why']}). A person may apply it "
+            "again, or the inventory may change.",
             failed=failed,
         )
     chosen, pin = _choose(layout, want, state)

@@ -74,9 +74,7 @@ class Systemd:
 
         command = [self._systemctl, *([] if wait else ["--no-block"]), verb, "--", *sorted(units)]
         try:
-            done = subprocess.run(  # noqa: S603 - fixed program, unit names of our manifest
-                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False
-            )
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False)
         except subprocess.TimeoutExpired:
             return False
         return done.returncode == 0
@@ -106,7 +104,7 @@ class Systemd:
         start = [self._run, "--quiet", "--wait", "--collect", f"--unit={unit}", "--service-type=exec", "--", *command]
         environment = {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin"), "LC_ALL": "C"}
         try:
-            done = subprocess.run(  # noqa: S603 - our own engine
+            done = subprocess.run(
                 start, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False, env=environment
             )
         except subprocess.TimeoutExpired:

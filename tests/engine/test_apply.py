@@ -17,9 +17,7 @@ def test_first_apply_brings_files_and_units(station, bundle):
     result = station.apply(bundle)
     assert result["result"] == "changed", result
     assert result["started"] == sorted([INGEST, ENCODE, UPLOAD])
-    assert {path: data for path, data in station.tree().items()} == {
-        path: bundle.blobs[entry["sha256"]] for path, entry in bundle.files.items()
-    }
+    assert station.tree() == {path: bundle.blobs[entry["sha256"]] for path, entry in bundle.files.items()}
     assert Path(station.layout.units).readlink() == station.current / "units"
     assert station.state["applied"] == station.state["wanted"] == bundle.manifest()["wanted"]
     assert station.pending is None

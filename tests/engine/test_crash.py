@@ -20,7 +20,6 @@ import pytest
 from station.applier import files
 from station.applier.converge import converge
 from station.applier.layout import Layout
-from station.applier.main import answer
 from station.applier.records import load_manifest, load_pending
 from station.applier.systemd import Systemd
 from stationmaster.payload import BOOTSTRAP, Packer, engine
