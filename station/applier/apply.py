@@ -23,7 +23,7 @@ from station.applier.records import (
     save_pending,
     save_state,
 )
-from station.applier.systemd import Systemd
+from station.applier.systemd import Status, Systemd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,14 +47,21 @@ class Comparison:
         if number and self.have is NOTHING:
             self.notes.append(f"generation {number} has no readable manifest and is replaced")
         guard = on_air(layout, self.notes) is not None and not interrupt
-        started = layout.started_hashes()
-        statuses = systemd.show(names_of_interest(layout, self.have, want))
-        self.target, self.held = effective(want, self.have, running_hashes(statuses, started), guard)
         self.damage = files.drift(layout.current, self.have) if number else {}
-        self.changed = files.changes(self.have, self.target, self.damage)
-        self.units: Plan = plan_units(self.target, self.have, statuses, started, state, guard, layout)
+        names = names_of_interest(layout, self.have, want)
+        self._compare(layout, want, state, guard, systemd.glance(names))
+        if self.changed or self.held or self.units.held or not self.units.empty:
+            self._compare(layout, want, state, guard, systemd.show(names))
         self.held = [*self.held, *(entry for entry in self.units.held if entry not in self.held)]
         self.drift = [{"file": path, "what": what} for path, what in sorted(self.damage.items())] + self.units.drift
+
+    def _compare(
+        self, layout: Layout, want: dict[str, Any], state: dict[str, Any], guard: bool, statuses: dict[str, Status]
+    ) -> None:
+        started = layout.started_hashes()
+        self.target, self.held = effective(want, self.have, running_hashes(statuses, started), guard)
+        self.changed = files.changes(self.have, self.target, self.damage)
+        self.units: Plan = plan_units(self.target, self.have, statuses, started, state, guard, layout)
 
     @property
     def new_generation(self) -> bool:

