@@ -31,7 +31,9 @@ from pathlib import Path
 from typing import Any
 
 from stationmaster.lab import faults, image
+from stationmaster.lab.errors import LabError
 from stationmaster.lab.lab import find, machine
+from stationmaster.lab.network import link_up
 from stationmaster.lab.station import BOOT_SECONDS, Machine
 from stationmaster.lab.wish import CHECKOUT
 
@@ -154,6 +156,14 @@ class Lab:
     def stations(self) -> list[str]:
         """The names of all stations."""
         return list(find(self.inventory).stations)
+
+    def whole(self) -> bool:
+        """Tell whether the lab stands, with all its stations running, plugged in and with free disks."""
+        try:
+            machines = [self.machine(name) for name in self.stations]
+        except LabError:
+            return False
+        return all(each.running() and link_up(each.plan) and not faults.filled(each) for each in machines)
 
     def address(self, station: str) -> str:
         """Return the station's address."""

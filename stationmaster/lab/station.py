@@ -209,7 +209,7 @@ class Machine:
 
 
 def tidy(lab: IPv4Network, labs: Path) -> None:
-    """Remove what a killed systemd-nspawn left of the lab on a network, and folders of labs and nspawn that are empty."""
+    """Remove what a killed systemd-nspawn left of the lab on a network, and the empty folders of labs and nspawn."""
     for lock in NSPAWN.glob("locks/*"):
         _unlink_unlocked(lock)
     own = [path for path in NSPAWN.glob(f"propagate/{MACHINE}????????") if address_in(path.name, MACHINE) in lab]
