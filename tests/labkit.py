@@ -32,6 +32,7 @@ from typing import Any
 
 from stationmaster.lab import faults, image
 from stationmaster.lab.errors import LabError
+from stationmaster.lab.keys import FOLDER
 from stationmaster.lab.lab import find, machine
 from stationmaster.lab.network import link_up
 from stationmaster.lab.station import BOOT_SECONDS, Machine
@@ -182,6 +183,27 @@ class Lab:
     def out(self, station: str, command: str | Sequence[str]) -> str:
         """Return what a command in the station prints, stripped."""
         return self.run(station, command).stdout.strip()
+
+    def ssh(self, station: str, command: str = "true", check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command in the station over SSH as Ansible would, on a connection of its own."""
+        folder = CHECKOUT / FOLDER
+        options = {
+            "BatchMode": "yes",
+            "ConnectTimeout": 10,
+            "ControlPath": "none",
+            "IdentityFile": folder / "id_ed25519",
+            "StrictHostKeyChecking": "yes",
+            "UserKnownHostsFile": folder / "known_hosts",
+        }
+        words = [
+            "ssh",
+            *(f"-o{key}={value}" for key, value in options.items()),
+            f"root@{self.address(station)}",
+            command,
+        ]
+        done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert not check or done.returncode == 0, f"{station}: {command}: exit {done.returncode}\n{done.stderr}"
+        return done
 
     def read(self, station: str, path: str) -> bytes:
         """Return a file of the station."""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from stationmaster.lab import cgroups, image, keys, network, store
+from stationmaster.lab import cgroups, files, image, keys, network, store
 from stationmaster.lab.errors import LabError
-from stationmaster.lab.plan import StationPlan
+from stationmaster.lab.plan import StationPlan, plan
 from stationmaster.lab.sources import debian_lines
 from stationmaster.lab.store import LabRecord, StationRecord
 from stationmaster.lab.system import locked
@@ -116,6 +116,30 @@ def test_a_record_that_is_none_is_named(tmp_path, text):
     (tmp_path / "x/lab.json").write_text(text)
     with pytest.raises(LabError, match=r"lab\.json"):
         store.load("x", tmp_path)
+
+
+def test_a_lab_of_another_version_is_there_all_the_same(tmp_path):
+    (tmp_path / "10.99.1.0-24").mkdir()
+    (tmp_path / "10.99.1.0-24/lab.json").write_text('{"schema": 2}')
+    [(lab, record)] = store.records(tmp_path)
+    assert (lab, record.network, record.stations) == ("10.99.1.0-24", "10.99.1.0/24", {})
+
+
+def test_an_image_is_in_use_before_the_first_station_is_made(tmp_path):
+    store.save("10.99.1.0-24", LabRecord("10.99.1.0/24", "/a", "/a/inventory"), tmp_path)
+    store.use_image("10.99.1.0-24", "abc", tmp_path)
+    assert store.images(tmp_path) == {"abc"}
+
+
+def test_others_lines_in_a_stations_hosts_and_keys_stay():
+    lab = plan([{"name": "cam", "address": "10.99.1.17", "mac": None}])
+    first = files.hosts(lab)
+    assert first.splitlines()[2:] == ["10.99.1.17 cam", "10.99.1.1 controller"]
+    assert files.hosts(lab, first) == first
+    changed = files.hosts(lab, "192.0.2.1 printer\n\n10.99.1.18 cam\n")
+    assert changed.splitlines() == ["192.0.2.1 printer", "", "10.99.1.17 cam", "10.99.1.1 controller"]
+    assert files.authorized_keys("ours", "theirs\n") == "theirs\nours\n"
+    assert files.authorized_keys("ours", "ours\ntheirs\n") == "ours\ntheirs\n"
 
 
 def test_an_orphaned_lab_is_told(tmp_path):
