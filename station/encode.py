@@ -219,12 +219,12 @@ class Encode:
         self.recover()
         labels = {"role": self.config.role, "instance": self.config.instance}
         metric = metrics.Metrics(self.config.paths.metrics, labels)
+        self._tell(metric)
         notify.ready("looking for jobs")
         scout = threading.Thread(target=self._scout, name="scout", daemon=True)
         scout.start()
         while not self.stop.wait(REPORT):
-            running = [progress for progress, _ in list(self.running.values())]
-            tell(self.config, metric, running, dict(self.waiting), self.folder.failed(), self.results)
+            self._tell(metric)
             if time.monotonic() - self._beat < BEAT and scout.is_alive():
                 notify.watchdog()
         notify.stopping("putting jobs back")
@@ -233,6 +233,10 @@ class Encode:
             thread.join(max(0.0, deadline - time.monotonic()))
         self.folder.close()
         return 0
+
+    def _tell(self, metric: metrics.Metrics) -> None:
+        running = [progress for progress, _ in list(self.running.values())]
+        tell(self.config, metric, running, dict(self.waiting), self.folder.failed(), self.results)
 
     def _scout(self) -> None:
         while not self.stop.is_set():
