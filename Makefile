@@ -31,8 +31,9 @@ packages: ## install the Debian packages that are missing
 			|| { tail -n 30 /tmp/stationmaster-apt.log; exit 1; }; \
 	fi
 
-lock: venv ## pin requirements.in again, with hashes
+lock: venv ## pin requirements.in and the benchmark's again, with hashes
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 --upgrade requirements.in -o requirements.lock
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 --upgrade bench/requirements.in -o bench/requirements.lock
 
 check: venv ## lint, types, unit tests: under 90 s
 	$(BIN)/ruff check

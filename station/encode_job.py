@@ -20,8 +20,8 @@ from station.encode_cards import add_parts, tags
 from station.encode_formats import Spec
 from station.encode_graph import Film, MediaError, Talk, normalise, open_talk
 from station.encode_progress import JobProgress
-from station.fetch import Fetcher, SegmentMissing, SourceAway, SourceIndex
 from station.job import Job
+from station.source_segments import Fetcher, SegmentMissing, SourceAway, SourceIndex
 
 AWAY = 60.0
 """Seconds for which a job that has begun waits for its source before it is put back, so that others get their turn."""

@@ -24,6 +24,7 @@ _SOURCE_AUDIO = re.compile(r"Stream #(\d+):(\d+).*: Audio:")
 _END_OF_PICTURE = b"\xff\xd9"
 LARGEST_PICTURE = 4 << 20
 SPEED_WINDOW = 10.0
+"""The speed is told from half of it on: at the start an encoder catches up."""
 
 
 class Encoder:
@@ -100,7 +101,7 @@ class Encoder:
         if len(self._positions) < 2:
             return None
         (then, before), (now, position) = self._positions[0], self._positions[-1]
-        return (position - before) / (now - then) if now - then >= 1 else None
+        return (position - before) / (now - then) if now - then >= SPEED_WINDOW / 2 else None
 
     def stalled(self, now: float) -> str | None:
         """Why this run must end, if it must: something that should advance does not."""
@@ -150,6 +151,8 @@ class Encoder:
             return
         for cut in cuts:
             self._hand_on(cut)
+        if not self._cutter.begun:
+            return
         now = time.monotonic()
         self._video.see(self._cutter.position, now)
         self._positions.append((now, self._cutter.position))

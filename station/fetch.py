@@ -1,153 +1,84 @@
-"""Segments of a source on this disk: verified against the index, fetched once, or read where they lie."""
+"""Fetches files of another station over HTTP, checked, and resumed where they were torn."""
 
 from __future__ import annotations
 
 import hashlib
-import threading
+import http.client
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
-from dataclasses import dataclass, field
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
-from station import index, times
-from station.config import Source
-from station.index import Segment
-
-CHUNK = 1 << 18
+SLOWEST = 32 << 10
+"""Bytes a second below which a source counts as away: a segment every 2 s needs far more."""
+PIECE = 1 << 18
 
 
-class SourceAway(Exception):
-    """The source cannot be reached now; trying again later may help."""
+class Away(Exception):
+    """The source does not answer, or tore the connection: try again; what came is kept."""
 
 
-class SegmentMissing(Exception):
-    """The index lists the segment, but it is gone or not what the index says; waiting does not help."""
+class Refused(Exception):
+    """The source has it not, or not as promised: trying again at once is of no use."""
 
 
-@dataclass(slots=True)
-class SourceIndex:
-    """The index of a source, kept up to date; may be used by several threads.
+def download(url: str, partial: Path, *, size: int, sha256: str, timeout: float) -> None:
+    """Fetch `url` into `partial`, going on where an earlier try ended.
 
-    `pause` (seconds) is the least time between two looks at the source.
+    On return the file has `size` bytes of checksum `sha256`; it is not synced.
+    `timeout` (seconds) bounds each wait, and the whole is bounded by SLOWEST.
+    Raises Away, Refused (the file is then deleted), or OSError of our own disk.
     """
-
-    source: Source
-    pause: float = times.MEDIA_TICK
-    _reader: index.Reader = field(init=False)
-    _segments: dict[str, Segment] = field(default_factory=dict)
-    _restarts: int = 0
-    _looked: float = float("-inf")
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __post_init__(self) -> None:
-        self._reader = index.reader(self.source.path or self.source.url)
-
-    def segments(self) -> list[Segment]:
-        """All segments that the source has now. Raises SourceAway when its index cannot be read."""
-        with self._lock:
-            if time.monotonic() - self._looked >= self.pause:
-                self._look()
-            return list(self._segments.values())
-
-    def _look(self) -> None:
-        try:
-            found = self._reader.poll()
-        except index.IndexUnavailable as error:
-            raise SourceAway(str(error)) from error
-        restarts = getattr(self._reader, "restarts", 0)
-        if restarts != self._restarts:
-            # The index was replaced by one with less in it: what it no longer lists is gone.
-            self._restarts = restarts
-            self._segments.clear()
-        self._segments.update((segment.name, segment) for segment in found)
-        self._looked = time.monotonic()
+    digest = hashlib.sha256()
+    have = 0
+    if partial.exists():
+        data = partial.read_bytes()
+        if len(data) <= size:
+            digest.update(data)
+            have = len(data)
+        else:
+            partial.unlink()
+    if have < size:
+        _receive(url, partial, have, size, digest, timeout)
+    if digest.hexdigest() != sha256:
+        partial.unlink(missing_ok=True)
+        raise Refused(f"{url}: checksum differs from the index")
 
 
-class Fetcher:
-    """Puts verified segments of one source at hand.
-
-    A source on this station is read in place; another one's segments are
-    copied into `folder`, where a copy that is there already is used again.
-    """
-
-    def __init__(self, source: Source, folder: Path, timeout: float = times.INPUT_TIMEOUT) -> None:
-        """`timeout` in seconds is how long a source may send nothing."""
-        self._source = source
-        self._folder = folder
-        self._timeout = timeout
-
-    def get(self, segment: Segment) -> Path:
-        """Return the path of a segment's verified content.
-
-        Raises SourceAway, SegmentMissing, or OSError if this disk cannot hold it.
-        """
-        if self._source.path is not None:
-            return self._local(self._source.path / segment.name, segment)
-        path = self._folder / Path(segment.name).name
-        if path.is_file() and _digest(path) == segment.sha256:
-            return path
-        self._folder.mkdir(parents=True, exist_ok=True)
-        # A second try, for a cable may have turned a bit that TCP did not notice; a third would bring the same.
-        for _ in range(2):
-            if self._download(segment, path):
-                return path
-        raise SegmentMissing(f"{segment.name}: what {self._source.name} sends is not what its index says")
-
-    def _local(self, path: Path, segment: Segment) -> Path:
-        try:
-            whole = _digest(path) == segment.sha256
-        except FileNotFoundError as error:
-            raise SegmentMissing(f"{segment.name}: {self._source.name} no longer has it") from error
-        except OSError as error:
-            raise SourceAway(f"{path}: {error.strerror}") from error
-        if not whole:
-            raise SegmentMissing(f"{segment.name}: the file of {self._source.name} is not what its index says")
-        return path
-
-    def _download(self, segment: Segment, path: Path) -> bool:
-        url = urllib.parse.urljoin(self._source.url, urllib.parse.quote(segment.name))
-        part = path.with_suffix(".part")
-        digest = hashlib.sha256()
-        size = 0
-        deadline = time.monotonic() + 12 * self._timeout
-        try:
-            with self._open(url, segment) as answer, part.open("wb") as file:
-                while data := self._read(answer):
-                    if time.monotonic() > deadline:
-                        raise SourceAway(f"{url}: too slow")
-                    digest.update(data)
-                    file.write(data)
-                    size += len(data)
-            if size < segment.size:
-                raise SourceAway(f"{url}: ended after {size} of {segment.size} bytes")
-            if digest.hexdigest() != segment.sha256:
-                return False
-            part.replace(path)
-            return True
-        finally:
-            part.unlink(missing_ok=True)
-
-    def _open(self, url: str, segment: Segment) -> HTTPResponse:
-        try:
-            answer: HTTPResponse = urllib.request.urlopen(url, timeout=self._timeout)  # noqa: S310 (the URL comes from our own inventory)
-        except urllib.error.HTTPError as error:
-            if error.code in (404, 410):
-                raise SegmentMissing(f"{segment.name}: {self._source.name} no longer has it") from error
-            raise SourceAway(f"{url}: HTTP {error.code}") from error
-        except (OSError, ValueError, HTTPException) as error:
-            raise SourceAway(f"{url}: {error}") from error
-        return answer
-
-    def _read(self, answer: HTTPResponse) -> bytes:
-        try:
-            return answer.read(CHUNK)
-        except (OSError, ValueError, HTTPException) as error:
-            raise SourceAway(f"{self._source.name}: {error}") from error
+def _receive(url: str, partial: Path, have: int, size: int, digest: hashlib._Hash, timeout: float) -> None:
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-{size}"} if have else {})  # noqa: S310 (the URL comes from our own inventory)
+    deadline = time.monotonic() + timeout + size / SLOWEST
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer, partial.open("r+b" if have else "wb") as file:  # noqa: S310
+            if have and answer.status != 206:
+                raise Refused(f"{url}: the source cannot resume")
+            file.seek(have)
+            while True:
+                piece = _read(answer, url)
+                if not piece:
+                    break
+                have += len(piece)
+                if have > size:
+                    break
+                # A local error must not be taken for the source's: it is raised outside of _read.
+                file.write(piece)
+                digest.update(piece)
+                if time.monotonic() > deadline:
+                    raise Away(f"{url}: too slow")
+    except urllib.error.HTTPError as error:
+        kind = Away if error.code >= 500 else Refused
+        raise kind(f"{url}: HTTP {error.code}") from error
+    except urllib.error.URLError as error:
+        raise Away(f"{url}: {error.reason}") from error
+    if have > size:
+        partial.unlink(missing_ok=True)
+        raise Refused(f"{url}: longer than the {size} bytes of the index")
+    if have < size:
+        raise Away(f"{url}: torn after {have} of {size} bytes")
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _read(answer: http.client.HTTPResponse, url: str) -> bytes:
+    try:
+        return answer.read1(PIECE)
+    except (OSError, http.client.HTTPException) as error:
+        raise Away(f"{url}: {error or type(error).__name__}") from error

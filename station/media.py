@@ -25,6 +25,7 @@ from station.utc import to_text
 log = logging.getLogger(__name__)
 
 REMOVED = "removed.jsonl"
+LOST = "lost"
 _DAY = re.compile(r"\d{8}")
 
 
@@ -44,7 +45,10 @@ class MediaFolder:
         with contextlib.suppress(FileNotFoundError):
             for line in (self.folder / REMOVED).read_bytes().split(b"\n"):
                 with contextlib.suppress(ValueError, KeyError, TypeError):
-                    names.add(str(json.loads(line)["name"]))
+                    note = json.loads(line)
+                    # What was lost, and not let go, may come back from a source.
+                    if note["reason"] != LOST:
+                        names.add(str(note["name"]))
         return names
 
     def _segment_files(self) -> dict[str, int]:
@@ -63,7 +67,7 @@ class MediaFolder:
         lost = [segment for segment in self.index.segments if present.get(segment.name) != segment.size]
         if lost:
             log.error("%d segments of the index are gone or cut short, the first is %s", len(lost), lost[0].name)
-            self.take_off(lost, "lost")
+            self.take_off(lost, LOST)
         listed = {segment.name for segment in self.index.segments}
         dropped = [name for name in present if name not in listed]
         for name in dropped:
@@ -117,13 +121,13 @@ class MediaFolder:
             for name, one in going.items()
         ]
         try:
-            self._unlist(going, notes)
+            self._unlist(going, notes, reason)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
             # The disk has no room even for the note: the oldest file makes some.
             (self.folder / next(iter(going))).unlink(missing_ok=True)
-            self._unlist(going, notes)
+            self._unlist(going, notes, reason)
         freed = 0
         for name, segment in going.items():
             (self.folder / name).unlink(missing_ok=True)
@@ -134,7 +138,7 @@ class MediaFolder:
                 hour.parent.rmdir()
         return freed
 
-    def _unlist(self, going: Mapping[str, Segment], notes: Iterable[str]) -> None:
+    def _unlist(self, going: Mapping[str, Segment], notes: Iterable[str], reason: str) -> None:
         with (self.folder / REMOVED).open("ab") as file:
             end = file.tell()
             try:
@@ -145,4 +149,5 @@ class MediaFolder:
                 os.ftruncate(file.fileno(), end)
                 raise
         self.index.rewrite(segment for segment in self.index.segments if segment.name not in going)
-        self.removed |= set(going)
+        if reason != LOST:
+            self.removed |= set(going)

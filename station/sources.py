@@ -25,8 +25,7 @@ class Input:
     source connects to us, so that waiting is no stall. `listing` is the content
     of an ffconcat file that takes the place of `{listing}` in the arguments: it
     keeps a password off the argument list. `secrets` must be kept out of logs.
-    `skip` frames at the beginning came while ffmpeg looked at its input: of a
-    generated picture they show too early a time.
+    `skip` is how many seconds at the beginning are left out.
     """
 
     name: str
@@ -35,12 +34,13 @@ class Input:
     tracks: int | None = None
     listens: bool = False
     listing: str | None = None
-    skip: int = 0
+    skip: float = 0
     secrets: Sequence[str] = field(default=(), repr=False)
 
 
 LISTING = "{listing}"
-_BOUNDED_PROBE = ["-analyzeduration", "3000000", "-probesize", "5000000"]
+_PROBE = ["-analyzeduration", "1500000", "-probesize", "5000000"]
+"""ffmpeg looks at a source for at most 1.5 s: with the input timeout that stays below the stall limit."""
 _PROTOCOLS = "file,crypto,data,http,https,tcp,tls,udp,rtp,srt"
 
 
@@ -63,7 +63,7 @@ def _remote(url: str, options: dict[str, str], secrets: Sequence[str], **rest: A
     if secrets:
         return _hidden(url, options, secrets, **rest)
     flags = [part for key, value in options.items() for part in (f"-{key}", value)]
-    return Input(arguments=[*_BOUNDED_PROBE, *flags, "-i", url], **rest)
+    return Input(arguments=[*_PROBE, *flags, "-i", url], **rest)
 
 
 def _srt(source: dict[str, Any], timeout: str) -> Input:
@@ -111,7 +111,7 @@ def _tcp(source: dict[str, Any], timeout: str) -> Input:
     url = f"tcp://{typed(source, 'host', str)}:{typed(source, 'port', int)}"
     kind = source.get("format")
     flags = ["-f", str(kind)] if kind else []
-    return Input(url, [*_BOUNDED_PROBE, *flags, "-i", f"{url}?timeout={timeout}"])
+    return Input(url, [*_PROBE, *flags, "-i", f"{url}?timeout={timeout}"])
 
 
 def _file(source: dict[str, Any], config: Config) -> Input:
@@ -150,7 +150,7 @@ def resolve(config: Config, *, size: str, rate: str, tracks: int) -> Input:
     match kind:
         case "testcard":
             graph = testcard.graph(size, rate, tracks)
-            return Input("test card", ["-re", "-f", "lavfi", "-i", graph], tracks=tracks, skip=1)
+            return Input("test card", ["-f", "lavfi", "-i", graph], tracks=tracks, skip=testcard.LATE)
         case "file":
             return _file(source, config)
         case "v4l2":

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import signal
 import subprocess
 import time
@@ -32,6 +33,9 @@ STOP_GRACE = 3.0
 LOGGED_LINES = 20
 """Lines of ffmpeg passed on to the journal per LOGGED_PERIOD; a broken stream makes thousands."""
 LOGGED_PERIOD = 10.0
+_LOUD = re.compile(r"\[(warning|error|fatal|panic)\]")
+_NOISE = ("deprecated pixel format used", "Finishing stream")
+"""Warnings that every run makes and nobody can mend."""
 
 
 class Backoff:
@@ -149,7 +153,7 @@ class Child:
             for secret in self._secrets:
                 text = text.replace(secret, "***")
             texts.append(text)
-            if any(level in text for level in ("[warning]", "[error]", "[fatal]", "[panic]")):
+            if _LOUD.search(text) and not any(noise in text for noise in _NOISE):
                 self.errors.append(text)
                 self._log(text)
         return texts

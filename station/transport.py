@@ -71,9 +71,9 @@ class Cutter:
         self._counters = {PAT_PID: 0, PMT_PID: 0}
 
     @property
-    def frames(self) -> int:
-        """Frames in the segment that is not finished yet."""
-        return self._frames
+    def begun(self) -> bool:
+        """Whether a frame has come; `position` (s) is then that of the newest."""
+        return self._last is not None
 
     def feed(self, data: bytes) -> list[Cut]:
         """Take the next bytes of the stream; returns the segments that they finish."""

@@ -6,9 +6,11 @@ plain `ansible` command, so that both always mean the same machine.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import weakref
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from stationmaster.variables import VARIABLES
@@ -106,6 +108,8 @@ def _number(variables: Mapping[str, Any], name: str, default: int | None) -> int
 
 
 _group_variables: weakref.WeakKeyDictionary[Any, dict[Any, dict[str, Any]]] = weakref.WeakKeyDictionary()
+_paths: weakref.WeakKeyDictionary[Any, list[str]] = weakref.WeakKeyDictionary()
+"""The folders asked about so far, by loader."""
 
 
 def host_variables(loader: Any, path: str, host: Any) -> dict[str, Any]:
@@ -113,7 +117,7 @@ def host_variables(loader: Any, path: str, host: Any) -> dict[str, Any]:
 
     Args:
         loader: Ansible's loader.
-        path: the inventory's folder.
+        path: the folder that Ansible asks for: each inventory's, then the playbook's, which may be above it.
         host: the host asked about.
 
     Returns:
@@ -123,24 +127,42 @@ def host_variables(loader: Any, path: str, host: Any) -> dict[str, Any]:
     from ansible.inventory.helpers import sort_groups
     from ansible.plugins.loader import vars_loader
 
-    room = room_of(host)
-    if room is None:
+    folders = _folders(path, host.vars.get("inventory_file"))
+    if room_of(host) is None or not folders:
         return {}
     files = vars_loader.get("host_group_vars")
     groups = sort_groups(host.get_groups())
     known = _group_variables.setdefault(loader, {})
-    key = (path, tuple(str(group.name) for group in groups))
+    key = (folders, tuple(str(group.name) for group in groups))
     if key not in known:
         merged: dict[str, Any] = {}
         for group in groups:
             merged.update(group.vars)
-        for group in groups:
-            merged.update(files.get_vars(loader, path, [group]))
+        for folder in folders:
+            for group in groups:
+                merged.update(files.get_vars(loader, folder, [group]))
         known[key] = merged
-    variables = {**known[key], **host.vars, **files.get_vars(loader, path, [host])}
+    variables = {**known[key], **host.vars}
+    for folder in folders:
+        variables.update(files.get_vars(loader, folder, [host]))
     if "ansible_host" in variables:
         return {}
     try:
         return {"ansible_host": address_of(host, variables)}
     except AddressError:
         return {}
+
+
+@functools.lru_cache(maxsize=4096)
+def _folders(path: str, file: str | None) -> tuple[str, ...]:
+    """Return the folders from the one asked for down to the host's own file; none if it lies elsewhere.
+
+    Asked for the playbook's folder, we must still see what the inventory's
+    host_vars say: that answer would go over the inventory's own.
+    """
+    top = Path(path).resolve()
+    place = Path(file or "/").resolve().parent
+    if not place.is_relative_to(top):
+        return ()
+    below = [place, *place.parents]
+    return tuple(str(folder) for folder in reversed(below[: below.index(top) + 1]))

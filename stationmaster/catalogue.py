@@ -7,6 +7,7 @@ answers questions about option schemas; it knows nothing of inventories.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,12 +110,21 @@ class Catalogue:
         return sorted({package for name in chosen for package in self.roles[name].packages})
 
 
-def load(folders: Sequence[Path] = (ROLES_FOLDER,)) -> Catalogue:
+def folders_in_use() -> tuple[Path, ...]:
+    """Return the folders of station roles: this repository's and those that `STATIONMASTER_ROLES` lists.
+
+    The variable takes folders as `PATH` does; a crew keeps roles of its own there, outside this repository.
+    """
+    more = [part for part in os.environ.get("STATIONMASTER_ROLES", "").split(os.pathsep) if part]
+    return (ROLES_FOLDER, *(Path(part).expanduser().resolve() for part in more))
+
+
+def load(folders: Sequence[Path] | None = None) -> Catalogue:
     """Read all station roles.
 
     Args:
         folders: folders whose sub-folders with a `role.yml` are station roles;
-            a later folder may not repeat a name of an earlier one.
+            a later folder may not repeat a name of an earlier one. By default `folders_in_use()`.
 
     Returns:
         The catalogue, roles in order of their names.
@@ -123,7 +133,7 @@ def load(folders: Sequence[Path] = (ROLES_FOLDER,)) -> Catalogue:
         CatalogueError: a file is not YAML, breaks the schema, or a name repeats.
     """
     found: dict[str, StationRole] = {}
-    for folder in folders:
+    for folder in folders_in_use() if folders is None else folders:
         for path in sorted(folder.glob("*/role.yml")):
             role = _load_role(path)
             if role.name in found:

@@ -18,6 +18,22 @@ ERRORS = (BLOCKED_ROLE, MISSING_ROLE_FACTORY, INVALID_CONFIGURATION)
 
 HIDDEN = "(secret)"
 
+KEYS = (
+    "error",
+    "station",
+    "stations",
+    "role",
+    "instance",
+    "path",
+    "file",
+    "line",
+    "value",
+    "allowed",
+    "suggestion",
+    "message",
+)
+"""The members of a finding as JSON, in this order."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -45,7 +61,8 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the finding as JSON-able data."""
-        return {**asdict(self), "stations": list(self.stations)}
+        told = asdict(self)
+        return {**{name: told[name] for name in KEYS}, "stations": list(self.stations)}
 
     def text(self) -> str:
         """Return the finding as one line: `file:line: station: error: message`."""
@@ -95,11 +112,11 @@ def dotted(path: Path) -> str:
 def nearest(name: Any, valid: Iterable[Any]) -> str | None:
     """Return the valid name that a typo most likely meant, or None.
 
-    The cutoff lets two wrong letters in a word of six pass, and no more.
+    The cutoff lets a transposition in a word of six pass, and takes no record for an encode.
     """
     names = sorted({str(item) for item in valid})
     folded = {item.lower().replace("-", "_"): item for item in reversed(names)}
-    close = difflib.get_close_matches(str(name).lower().replace("-", "_"), list(folded), n=1, cutoff=0.66)
+    close = difflib.get_close_matches(str(name).lower().replace("-", "_"), list(folded), n=1, cutoff=0.7)
     return folded[close[0]] if close else None
 
 

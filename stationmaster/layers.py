@@ -65,8 +65,9 @@ class Resolver:
                 self._templar = Templar(loader=self._loader, variables=self._variables)
             return self._templar.template(value), secret
         except AnsibleError as error:
-            if secret or (self._blind and isinstance(error, AnsibleUndefinedVariable)):
-                raise origins.Unreadable from error
+            unknown = self._blind and isinstance(error, AnsibleUndefinedVariable)
+            if secret or unknown or origins.lacks_password(error):
+                raise origins.Unreadable(certain=secret) from error
             raise
 
     def names(self) -> list[str]:
@@ -76,7 +77,8 @@ class Resolver:
     def _touches_secret(self, value: Any, seen: frozenset[str]) -> bool:
         if origins.is_encrypted(value):
             return True
-        if isinstance(value, Mapping):
+        # a plain dictionary only: looking into `hostvars` would template everything in it
+        if isinstance(value, dict):
             return any(self._touches_secret(item, seen) for item in value.values())
         if isinstance(value, list):
             return any(self._touches_secret(item, seen) for item in value)
@@ -101,8 +103,8 @@ def _names_in(template: str) -> frozenset[str]:
 class Layers:
     """A mapping made of layers, later ones over earlier ones.
 
-    `values` is plain data; `opaque` are paths whose secret could not be read
-    (their value is None), `secrets` paths whose value came from a vault.
+    `values` is plain data; `opaque` are paths whose value could not be had
+    (it is None), `secrets` paths whose value comes from a vault.
     """
 
     resolver: Resolver
@@ -148,8 +150,10 @@ class Layers:
         if not secret:
             try:
                 raw, secret = self.resolver.resolve(raw)
-            except origins.Unreadable:
+            except origins.Unreadable as error:
                 self.opaque.add(path)
+                if error.certain:
+                    self.secrets.add(path)
                 return None
             except AnsibleError as error:
                 self.troubles.append(self._template_trouble(error, raw, path, origin))

@@ -38,8 +38,8 @@ class Instance:
 
     `options` are merged over all layers with the role's defaults filled in;
     `origins` holds the origin of each leaf and of each mapping, by path.
-    `opaque` holds the paths whose value is a secret that could not be read
-    (the value is None), `secrets` the paths whose value came from a vault.
+    `opaque` holds the paths whose value could not be had (it is None: a secret
+    without its password), `secrets` the paths whose value comes from a vault.
     """
 
     role: str

@@ -14,14 +14,22 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from ansible._internal._datatag import _tags
+from ansible._internal._templating._jinja_common import UndecryptableVaultError
 from ansible.errors import AnsibleError
-from ansible.parsing.vault import EncryptedString, VaultSecretsContext
+from ansible.parsing.vault import AnsibleVaultError, EncryptedString, VaultSecretsContext
 
 from stationmaster.model import Origin
 
 
 class Unreadable(Exception):
-    """A vault value whose password is not known."""
+    """A value that depends on a secret whose password is not known.
+
+    `certain` is False when it merely may: a name is missing that an encrypted file may define.
+    """
+
+    def __init__(self, certain: bool = True) -> None:
+        super().__init__("the vault password is not known")
+        self.certain = certain
 
 
 def origin_of(value: Any, layer: str = "") -> Origin | None:
@@ -29,7 +37,7 @@ def origin_of(value: Any, layer: str = "") -> Origin | None:
 
     `true`, `false` and `null` cannot carry a tag: ask for the key's origin.
     """
-    tag = _tags.Origin.get_tag(value)
+    tag = value if isinstance(value, _tags.Origin) else _tags.Origin.get_tag(value)
     if tag is None or tag.path is None:
         return None
     return Origin(layer=layer, file=str(tag.path), line=tag.line_num)
@@ -45,6 +53,18 @@ def error_origin(error: BaseException) -> Origin | None:
         found = origin_of(getattr(current, "obj", None)) or found
         current = current.__cause__
     return found
+
+
+def lacks_password(error: BaseException) -> bool:
+    """Say whether a template failed because it touched a vault value whose password is not known."""
+    current: BaseException | None = error
+    for _ in range(20):
+        if current is None:
+            return False
+        if isinstance(current, UndecryptableVaultError | AnsibleVaultError):
+            return True
+        current = current.__cause__ or current.__context__
+    return False
 
 
 def is_template(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import json
 import re
@@ -16,19 +17,10 @@ from jsonschema.exceptions import ValidationError
 from stationmaster.findings import HIDDEN, dotted, hint, listed, nearest
 from stationmaster.model import Path
 from stationmaster.options import annotated
+from stationmaster.schema_text import choices, describe, shown
 
 _SECRET_NAME = re.compile("pass|secret|token|_key$|^key$", re.IGNORECASE)
 """A misspelt `pasword` carries a password all the same."""
-
-TYPE_NAMES = {
-    "object": "a mapping",
-    "array": "a list",
-    "string": "text",
-    "integer": "a whole number",
-    "number": "a number",
-    "boolean": "true or false",
-    "null": "null",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +136,19 @@ def _unknown_names(error: ValidationError) -> Iterator[Problem]:
             continue
         path = (*error.absolute_path, key)
         suggestion = nearest(key, valid)
+        if _may_be_secret(key, schema):
+            value = HIDDEN
         where = f" in {dotted(tuple(error.absolute_path))}" if error.absolute_path else ""
         told = f"{' Allowed' if suggestion else '; allowed'}: {listed(valid)}"
         yield Problem(path, f"unknown option {key!r}{where}{hint(suggestion)}{told}", value, valid, suggestion)
+
+
+def _may_be_secret(name: str, schema: Mapping[str, Any]) -> bool:
+    """Say whether a misspelt name may have meant a secret option; rather hide too much."""
+    secrets = [
+        key for key, below in schema.get("properties", {}).items() if isinstance(below, dict) and "writeOnly" in below
+    ]
+    return any(difflib.SequenceMatcher(None, name.lower(), secret.lower()).ratio() > 0.5 for secret in secrets)
 
 
 def _missing(error: ValidationError) -> Iterator[Problem]:
@@ -157,7 +159,8 @@ def _missing(error: ValidationError) -> Iterator[Problem]:
             below = schema.get("properties", {}).get(key, {})
             about = f": {below['description']}" if isinstance(below, dict) and below.get("description") else ""
             path = (*error.absolute_path, key)
-            yield Problem(path, f"{dotted(path)} is missing{about}", None, describe(below))
+            choices = f"; allowed: {listed(choices(below))}" if isinstance(below, dict) and choices(below) else ""
+            yield Problem(path, f"{dotted(path)} is missing{about}{choices}", None, describe(below))
 
 
 def _union(error: ValidationError) -> Iterator[Problem]:
@@ -171,16 +174,32 @@ def _union(error: ValidationError) -> Iterator[Problem]:
         given = cast("dict[str, Any]", error.instance).get(key)
         chosen = [number for number, choice in choices.items() if given in choice]
         if not chosen:
-            yield _wrong_tag(error, key, sorted({item for choice in choices.values() for item in choice}, key=str))
+            if key in cast("dict[str, Any]", error.instance) or key not in _required(error.schema):
+                yield _wrong_tag(error, key, sorted({item for choice in choices.values() for item in choice}, key=str))
             return
-        candidates = chosen
+        # two branches may share a tag: the one that rejects least is meant
+        candidates = [min(chosen, key=lambda number: len(by_branch.get(number, ())))]
     else:
         candidates = [n for n, errors in by_branch.items() if not _is_type_error(errors, error)] or list(by_branch)
+    names = [_required(branch) for branch in branches]
+    if all(names) and all(inner.validator == "required" for errors in by_branch.values() for inner in errors):
+        yield _one_of_names(error, [name for several in names for name in several])
+        return
     if len(candidates) > 1 and tag is None:
         yield _leaf(error)
         return
     for inner in by_branch.get(candidates[0], ()):
         yield from _explain(inner)
+
+
+def _required(schema: Any) -> list[str]:
+    return list(schema.get("required", ())) if isinstance(schema, Mapping) else []
+
+
+def _one_of_names(error: ValidationError, names: list[str]) -> Problem:
+    path = tuple(error.absolute_path)
+    where = dotted(path) or "this instance"
+    return Problem(path, f"{where} needs one of {listed(names)}", error.instance, sorted(names))
 
 
 def _is_type_error(errors: list[ValidationError], union: ValidationError) -> bool:
@@ -194,24 +213,18 @@ def _discriminator(branches: list[Any], instance: Any) -> tuple[str, dict[int, l
         return None
     objects = {number: branch for number, branch in enumerate(branches) if isinstance(branch, dict)}
     keys = [
-        {key for key, below in branch.get("properties", {}).items() if isinstance(below, dict) and _choices(below)}
+        {key for key, below in branch.get("properties", {}).items() if isinstance(below, dict) and choices(below)}
         for branch in objects.values()
         if branch.get("type", "object") == "object"
     ]
     common = set.intersection(*keys) if keys else set()
     for key in sorted(common, key=lambda item: item != "type"):
         return key, {
-            number: _choices(branch["properties"][key])
+            number: choices(branch["properties"][key])
             for number, branch in objects.items()
             if key in branch.get("properties", {})
         }
     return None
-
-
-def _choices(schema: Mapping[str, Any]) -> list[Any]:
-    if "const" in schema:
-        return [schema["const"]]
-    return list(schema.get("enum", ()))
 
 
 def _wrong_tag(error: ValidationError, key: str, allowed: list[Any]) -> Problem:
@@ -228,65 +241,8 @@ def _wrong_tag(error: ValidationError, key: str, allowed: list[Any]) -> Problem:
 def _allowed(error: ValidationError) -> Any:
     schema = cast("dict[str, Any]", error.schema)
     if error.validator == "enum" or error.validator == "const":
-        return _choices(schema)
+        return choices(schema)
     if error.validator == "oneOf" and not error.context:
-        return "a value that means exactly one of the alternatives"
+        names = [name for branch in cast("list[Any]", error.validator_value) for name in _required(branch)]
+        return f"only one of {listed(names)}" if names else "a value that means exactly one of the alternatives"
     return describe(schema)
-
-
-def shown(value: Any) -> str:
-    """Return a value as it is shown in a message: short, and with its type told by JSON's quoting."""
-    if isinstance(value, dict):
-        return f"a mapping with {listed(value)}"[:120] if value else "an empty mapping"
-    if isinstance(value, list):
-        return f"a list of {len(value)}" if value else "an empty list"
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def describe(schema: Any) -> Any:
-    """Return what a schema allows: a list of values, or a phrase such as `a whole number from 1 to 65535`."""
-    if not isinstance(schema, Mapping):
-        return "anything" if schema else "nothing"
-    if _choices(schema):
-        return _choices(schema)
-    branches = [*schema.get("oneOf", ()), *schema.get("anyOf", ())]
-    if branches:
-        told = [describe(branch) for branch in branches]
-        return " or ".join(dict.fromkeys(listed(item) if isinstance(item, list) else str(item) for item in told))
-    kinds = schema.get("type", "object" if "properties" in schema else [])
-    names = [TYPE_NAMES.get(kind, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds)]
-    return " ".join([" or ".join(names) or "anything", *_limits(schema)])
-
-
-def _limits(schema: Mapping[str, Any]) -> Iterator[str]:
-    low, high = schema.get("minimum"), schema.get("maximum")
-    if low is not None and high is not None:
-        yield f"from {low} to {high}"
-    elif low is not None:
-        yield f"from {low} on"
-    elif high is not None:
-        yield f"up to {high}"
-    if "exclusiveMinimum" in schema:
-        yield f"above {schema['exclusiveMinimum']}"
-    if "exclusiveMaximum" in schema:
-        yield f"below {schema['exclusiveMaximum']}"
-    if "multipleOf" in schema:
-        yield f"in steps of {schema['multipleOf']}"
-    if schema.get("minLength"):
-        yield f"of at least {schema['minLength']} characters"
-    if "maxLength" in schema:
-        yield f"of at most {schema['maxLength']} characters"
-    if schema.get("minItems"):
-        yield f"with at least {schema['minItems']} entries"
-    if "maxItems" in schema:
-        yield f"with at most {schema['maxItems']} entries"
-    if schema.get("uniqueItems"):
-        yield "without repeats"
-    if "pattern" in schema:
-        yield f"that matches {schema['pattern']}"
-    if isinstance(schema.get("items"), Mapping):
-        inner = describe(schema["items"])
-        yield f"of {listed(inner) if isinstance(inner, list) else inner}"
-    if schema.get("description"):
-        yield f"({schema['description']})"

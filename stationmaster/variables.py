@@ -37,7 +37,7 @@ VARIABLES: dict[str, dict[str, dict[str, Any]]] = {
         },
         "station_mac": {
             "type": "string",
-            "description": "MAC address of its wired interface.",
+            "description": "MAC address of its wired interface, in quotes",
         },
         "station_number": {
             "type": "integer",

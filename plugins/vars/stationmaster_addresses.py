@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible.inventory.host import Host
 from ansible.plugins.vars import BaseVarsPlugin
+from ansible.template import trust_as_template
 
 # Ansible loads plugins by file: the package beside this folder is not yet importable
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -39,5 +40,7 @@ class VarsModule(BaseVarsPlugin):  # type: ignore[misc]  # ansible-core ships no
         result: dict[str, Any] = {}
         for entity in entities if isinstance(entities, list) else [entities]:
             if isinstance(entity, Host):
-                result.update(addresses.host_variables(loader, path, entity))
+                derived = addresses.host_variables(loader, path, entity)
+                # untrusted text would appear as {"__ansible_unsafe": …} in `ansible-inventory --list`
+                result.update({name: trust_as_template(value) for name, value in derived.items()})
         return result

@@ -87,10 +87,13 @@ def apply(
     """
     want = request["manifest"]
     refuse_blocked_roles(layout, want)
+    asks = {"result": "needs_provision", "wanted": want["wanted"], "provision": want["provision"]}
+    if request.get("only_provision"):
+        return asks if request.get("force") or not provisioned(layout, want) else {"result": "unchanged", "wanted": want["wanted"]}
     if request["check"]:
         return check(layout, systemd, request, blobs)
     if not provisioned(layout, want):
-        return {"result": "needs_provision", "wanted": want["wanted"]}
+        return asks
     with StationLock(layout, request) as lock:
         layout.prepare()
         keep_engine()
@@ -224,7 +227,8 @@ def check(layout: Layout, systemd: Systemd, request: dict[str, Any], blobs: gene
     result["notes"] = [*notes, *looked.notes]
     if request["diff"]:
         result["diff"] = texts(layout, looked.have, looked.target, looked.changed, blobs)
-    result["needs_provision"] = not provisioned(layout, want)
+    if not provisioned(layout, want):
+        result.update(needs_provision=True, provision=want["provision"])
     if looked.changed or not looked.units.empty:
         result["result"] = "changed"
     else:

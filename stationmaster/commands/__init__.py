@@ -5,6 +5,6 @@ A module has `HELP`, `arguments(parser)` and `run(arguments) -> int`.
 
 from __future__ import annotations
 
-from stationmaster.commands import check, roles
+from stationmaster.commands import check, explain, importer, roles, schema
 
-COMMANDS = {"check": check, "roles": roles}
+COMMANDS = {"check": check, "roles": roles, "schema": schema, "explain": explain, "import": importer}

@@ -59,6 +59,15 @@ def unreadable(instance: Instance, path: Path) -> bool:
     return any(path[:end] in instance.opaque for end in range(len(path) + 1))
 
 
+def option(instance: Instance, name: str) -> tuple[Path, Any]:
+    """Return path and value of an option by its dotted name (`source.listen`), None when it is absent."""
+    path = tuple(name.split("."))
+    value: Any = instance.options
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return path, value
+
+
 def origin_at(instance: Instance, path: Path) -> Origin:
     """Return where a value, or the nearest mapping around it that was written, was written."""
     for end in range(len(path), -1, -1):

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 
 from stationmaster.catalogue import StationRole
 from stationmaster.findings import Finding, invalid, listed
+from stationmaster.findings import place as written_at
 from stationmaster.model import Instance, Origin, Station
-from stationmaster.rules.context import Context, Place, at, full_path, origin_at
+from stationmaster.rules.context import Context, Place, at, full_path, option, origin_at
 
 _MAC_DIGITS = re.compile(r"[0-9a-f]{12}\Z")
 
@@ -74,8 +75,16 @@ def _shared(known: dict[str, list[Station]], variable: str, what: str, path: str
             origin = second.origins.get(variable)
             if origin is None or origin.file is None:
                 origin = second.origins.get("")
-            message = f"{what} {value} is used by several stations: {', '.join(item.name for item in stations)}"
+            users = ", ".join(_named(item, variable) for item in stations)
+            message = f"{what} {value} is used by several stations: {users}"
             yield invalid(message, stations=[item.name for item in stations], origin=origin, path=path, value=value)
+
+
+def _named(station: Station, variable: str) -> str:
+    origin = station.origins.get(variable)
+    if origin is None or origin.file is None:
+        return f"{station.name} (derived)"
+    return f"{station.name} ({written_at(origin.file, origin.line).rstrip(': ')})"
 
 
 def ports(context: Context) -> Iterator[Finding]:
@@ -103,9 +112,9 @@ def _ports(
         if isinstance(place.value, int) and not isinstance(place.value, bool):
             yield protocols.get(name, "tcp"), place.value, place.path
     for port in row.ports:
-        value = instance.options.get(port.option) if port.option else port.number
+        path, value = option(instance, port.option) if port.option else ((), port.number)
         if isinstance(value, int) and not isinstance(value, bool):
-            yield port.protocol, value, (port.option,) if port.option else ()
+            yield port.protocol, value, path
 
 
 def devices(context: Context) -> Iterator[Finding]:

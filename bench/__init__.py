@@ -1,0 +1,1 @@
+"""Measurements of Stationmaster against its rivals."""
