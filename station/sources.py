@@ -25,8 +25,7 @@ class Input:
     source connects to us, so that waiting is no stall. `listing` is the content
     of an ffconcat file that takes the place of `{listing}` in the arguments: it
     keeps a password off the argument list. `secrets` must be kept out of logs.
-    `skip` frames at the beginning came while ffmpeg looked at its input: of a
-    generated picture they show too early a time.
+    `skip` is how many seconds at the beginning are left out.
     """
 
     name: str
@@ -35,15 +34,13 @@ class Input:
     tracks: int | None = None
     listens: bool = False
     listing: str | None = None
-    skip: int = 0
+    skip: float = 0
     secrets: Sequence[str] = field(default=(), repr=False)
 
 
 LISTING = "{listing}"
 _PROBE = ["-analyzeduration", "1500000", "-probesize", "5000000"]
 """ffmpeg looks at a source for at most 1.5 s: with the input timeout that stays below the stall limit."""
-_NO_PROBE = ["-fpsprobesize", "0", "-analyzeduration", "0"]
-"""Else ffmpeg generates 20 frames at once to find out the rate [measured]; one it takes even so."""
 _PROTOCOLS = "file,crypto,data,http,https,tcp,tls,udp,rtp,srt"
 
 
@@ -153,7 +150,7 @@ def resolve(config: Config, *, size: str, rate: str, tracks: int) -> Input:
     match kind:
         case "testcard":
             graph = testcard.graph(size, rate, tracks)
-            return Input("test card", ["-re", *_NO_PROBE, "-f", "lavfi", "-i", graph], tracks=tracks, skip=1)
+            return Input("test card", ["-f", "lavfi", "-i", graph], tracks=tracks, skip=testcard.LATE)
         case "file":
             return _file(source, config)
         case "v4l2":

@@ -49,7 +49,9 @@ def refuse_partial_apply(arguments: Mapping[str, Any], variables: Mapping[str, A
     for option, tags in (("--tags", chosen), ("--skip-tags", skipped)):
         if tags - TAGS:
             names = ", ".join(sorted(tags - TAGS))
-            raise Refused(f"{option} {names}: an apply is always a whole station. The tags are {' and '.join(sorted(TAGS))}.")
+            raise Refused(
+                f"{option} {names}: an apply is always a whole station. The tags are {' and '.join(sorted(TAGS))}."
+            )
     given = [name for name in ONLY_VERBS if variables.get(name)]
     if given:
         raise Refused(
@@ -167,15 +169,14 @@ def render_all(event: Any, stations: Iterable[str], request: Mapping[str, Any], 
 
 
 def failure_text(result: Mapping[str, Any]) -> str | None:
-    """Return why a result is a failure, with the journal's last lines, or None if it is none."""
+    """Return why a result is a failure, or None if it is none; the journal is in the result itself."""
     error, failed = result.get("error"), result.get("failed")
     if error:
         return f"{error['error']}: {error['message']}"
     if not failed:
         return None
     back = f" Went back to generation {failed['went_back_to']}." if "went_back_to" in failed else ""
-    journal = "".join(f"\n    {line}" for line in failed.get("journal", []))
-    return f"{failed['unit']}: {failed['why']}.{back}{journal}"
+    return f"{failed['unit']}: {failed['why']}.{back}"
 
 
 def answer(result: Mapping[str, Any], after_provision: bool = False) -> dict[str, Any]:
@@ -191,9 +192,15 @@ def answer(result: Mapping[str, Any], after_provision: bool = False) -> dict[str
     why = failure_text(result)
     if kind == "needs_provision":
         if after_provision:
-            return {**told, "failed": True, "msg": "The station still is not provisioned for its roles: run without --tags apply."}
+            return {
+                **told,
+                "failed": True,
+                "msg": "The station still is not provisioned for its roles: run without --tags apply.",
+            }
         return {**told, **_asks(result)}
-    told["changed"] = any(result.get(key) for key in ("changed", "restarted", "started", "stopped", "removed")) or kind == "changed"
+    told["changed"] = (
+        any(result.get(key) for key in ("changed", "restarted", "started", "stopped", "removed")) or kind == "changed"
+    )
     if result.get("diff"):
         told["diff"] = told["stationmaster"].pop("diff")
     if why:

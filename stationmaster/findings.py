@@ -18,6 +18,22 @@ ERRORS = (BLOCKED_ROLE, MISSING_ROLE_FACTORY, INVALID_CONFIGURATION)
 
 HIDDEN = "(secret)"
 
+KEYS = (
+    "error",
+    "station",
+    "stations",
+    "role",
+    "instance",
+    "path",
+    "file",
+    "line",
+    "value",
+    "allowed",
+    "suggestion",
+    "message",
+)
+"""The members of a finding as JSON, in this order."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -45,7 +61,8 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the finding as JSON-able data."""
-        return {**asdict(self), "stations": list(self.stations)}
+        told = asdict(self)
+        return {**{name: told[name] for name in KEYS}, "stations": list(self.stations)}
 
     def text(self) -> str:
         """Return the finding as one line: `file:line: station: error: message`."""

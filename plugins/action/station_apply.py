@@ -39,6 +39,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         result = payload.parse(done["stdout_lines"])
         if result is None:
             told = (done["stdout"] + done["stderr"]).strip()[-2000:]
-            return {"failed": True, "rc": done["rc"], "msg": f"The applier gave no result (status {done['rc']}): {told}"}
+            return {
+                "failed": True,
+                "rc": done["rc"],
+                "msg": f"The applier gave no result (status {done['rc']}): {told}",
+            }
         answer: dict[str, Any] = deploy.answer(result, bool(self._task.args.get("provisioned")))
         return answer

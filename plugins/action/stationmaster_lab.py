@@ -12,8 +12,8 @@ from ansible.utils.display import Display
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from stationmaster.lab.errors import LabError
-from stationmaster.lab.lab import Wish
 from stationmaster.lab.verbs import perform
+from stationmaster.lab.wish import Wish
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no types
@@ -25,6 +25,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         """Return what was done, or the lab's error."""
         variables = task_vars or {}
         result: dict[str, Any] = super().run(tmp, variables)
+        if self._task.check_mode:
+            return result | {"skipped": True, "msg": "a lab is real or not: check mode leaves it as it is"}
         arguments = self._task.args
         limited = variables["ansible_play_hosts_all"] if variables.get("ansible_limit") else None
         try:

@@ -61,11 +61,11 @@ def systemd_host() -> bool:
 class StationGroup:
     """The control groups of one station."""
 
-    def __init__(self, lab: str, station: str, machine: str) -> None:
-        """Name the groups of `station` in lab `lab`; `machine` is unique on the host."""
+    def __init__(self, lab: str, station: str) -> None:
+        """Name the groups of `station` in lab `lab`."""
         self.points = hierarchies()
         self.unified = unified(self.points)
-        self.scope = f"{machine}.scope" if self.unified and systemd_host() else None
+        self.scope = f"{lab}-{station}.scope" if self.unified and systemd_host() else None
         below = f"{SLICE}.slice/{self.scope}" if self.scope else f"{TOP}/{lab}/{station}"
         self.folders = [point / below for point in self.points]
 

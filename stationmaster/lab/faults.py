@@ -69,6 +69,8 @@ def fill(station: Machine, leave: int = 0) -> bool:
                 # the file's own extents take room too
                 attempt //= 2
             left = _free(file.fileno()) - leave
+        # a full disk is full after a power cut too
+        os.fsync(file.fileno())
         return os.fstat(file.fileno()).st_size > before
 
 

@@ -7,6 +7,7 @@ several labs and real stations share the file.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -25,6 +26,7 @@ def controller_key(checkout: Path) -> str:
     with _locked(folder):
         if not key.exists():
             make_key(key, "stationmaster")
+            _give(checkout, folder.parent, folder, key, key.with_suffix(".pub"))
         public = key.with_suffix(".pub")
         if not public.exists():
             public.write_text(run("ssh-keygen", "-y", "-f", key))
@@ -51,6 +53,7 @@ def know(checkout: Path, lab: str, keys: Mapping[str, tuple[StationPlan, str]]) 
         if after:
             temporary = path.with_suffix(".new")
             temporary.write_text(after)
+            _give(checkout, temporary)
             temporary.replace(path)
         else:
             path.unlink(missing_ok=True)
@@ -70,6 +73,13 @@ def merged(text: str, lab: str, keys: Mapping[str, tuple[StationPlan, str]]) -> 
         for name, (station, public) in sorted(keys.items())
     ]
     return "".join(f"{line}\n" for line in kept + own)
+
+
+def _give(checkout: Path, *paths: Path) -> None:
+    """Give files that root made to the checkout's owner, who calls Ansible for all but the lab."""
+    owner = checkout.stat()
+    for path in paths:
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _locked(folder: Path) -> AbstractContextManager[int]:

@@ -2,62 +2,28 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
 
 from . import faults, image, keys, network, store
 from .errors import LabError
-from .plan import LabPlan, lab_id, plan
-from .station import BOOT_SECONDS, LOCKS, Machine
+from .plan import LabPlan, StationPlan, lab_id, plan
+from .station import Machine, tidy
 from .store import LABS, LabRecord, StationRecord
 from .system import locked
+from .wish import CHECKOUT, Outcome, Wish
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 LOCK_SECONDS = 120
-BOOTS_AT_ONCE = 8
-"""More at once only makes each of them slower: booting is bound by processors."""
+AT_ONCE = 8
+"""More boots at once only make each of them slower: booting is bound by processors."""
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 INOTIFY_INSTANCES = 8192
 """The kernel's 128 per user are used up by about 20 stations; this lasts for several hundred."""
-
-
-@dataclass(slots=True)
-class Wish:
-    """What the caller asks for: the inventory's hosts and the lab's settings.
-
-    `hosts` as for `plan.plan`, `inventory` the inventory's own path; `only`
-    limits what is done to some of the hosts (None: all); `disk_size` as
-    truncate(1) takes it; `seconds` the time that a station has to answer.
-    """
-
-    hosts: Sequence[Mapping[str, str | None]]
-    inventory: Path
-    subnet: str | None = None
-    only: Sequence[str] | None = None
-    disk_size: str = "4G"
-    extra_packages: Sequence[str] = ()
-    seconds: float = BOOT_SECONDS
-    checkout: Path = CHECKOUT
-    say: Callable[[str], None] = print
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What was done, by station names; `changed` is true if anything was."""
-
-    lab: str
-    built: bool = False
-    booted: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    repaired: list[str] = field(default_factory=list)
-    changed: bool = False
 
 
 def present(wish: Wish) -> Outcome:
@@ -65,7 +31,8 @@ def present(wish: Wish) -> Outcome:
 
     What runs already is left alone, a station that crashed boots on its old
     disk, cut links are plugged in and full disks freed; a station whose
-    address, MAC address or image changed is made anew.
+    address, MAC address or image changed is made anew. A lab that the same
+    inventory had on another network goes.
 
     Raises LabError.
     """
@@ -73,11 +40,12 @@ def present(wish: Wish) -> Outcome:
     _check_root()
     name, built = image.ensure([*image.role_packages(wish.checkout / "roles"), *wish.extra_packages], wish.say)
     authorized = keys.controller_key(wish.checkout)
+    moved = [lab for lab in _labs_of(wish) if lab != made.id]
+    outcome = Outcome(built=built, removed=[host for lab in moved for host in remove(lab).removed])
     with _locked(made.id):
         record = _claim(made, wish)
-        outcome = Outcome(made.id, built)
         _raise_inotify()
-        outcome.changed |= network.make_bridge(made)
+        bridged = network.make_bridge(made)
         wanted = {host: made.stations[host] for host in made.stations if wish.only is None or host in wish.only}
         for host in _unwanted(made, record, name, wish.only):
             _machine(record.plan(), host).remove()
@@ -90,15 +58,13 @@ def present(wish: Wish) -> Outcome:
                 key = Machine.of(made, station, LABS).make(wish.disk_size, hosts, authorized)
                 record.stations[host] = StationRecord(str(station.address), station.mac, name, key)
                 store.save(made.id, record)
-        # the record may hold stations that `only` left out
-        _know(wish.checkout, record)
-        missing = [host for host in wanted if not _machine(made, host).running()]
-        _all(missing, lambda host: _machine(made, host).boot(image.root_of(name), wish.seconds))
-        outcome.booted = missing
-        kept = [host for host in wanted if host not in missing]
+        _know(record)
+        outcome.booted = [host for host in wanted if not _machine(made, host).running()]
+        _all(outcome.booted, lambda host: _machine(made, host).boot(image.root_of(name), wish.seconds))
+        kept = [host for host in wanted if host not in outcome.booted]
         outcome.repaired = [host for host in kept if _repair(_machine(made, host))]
-        _all(list(wanted), lambda host: _set_files(_machine(made, host), hosts, authorized))
-    outcome.changed |= bool(built or outcome.booted or outcome.removed or outcome.repaired)
+        _all(list(record.stations), lambda host: _set_files(_machine(made, host), hosts, authorized))
+    outcome.changed = bool(built or bridged or outcome.booted or outcome.removed or outcome.repaired)
     return outcome
 
 
@@ -107,38 +73,44 @@ def absent(wish: Wish) -> Outcome:
 
     A lab of another inventory on the same network is left alone.
     """
-    made = plan(wish.hosts, wish.subnet)
     _check_root()
-    record = store.load(made.id)
-    if record and _holder(record) != _holder_of(wish):
-        wish.say(f"{made.network} holds the lab of {_holder(record)}, which is left alone")
-        return Outcome(made.id)
-    if wish.only is not None and record and set(record.stations) - set(wish.only):
-        return _remove_some(made.id, record, wish.only)
-    return remove(made.id)
+    outcome = Outcome()
+    for lab in _labs_of(wish) or _nameless(wish):
+        done = remove(lab, wish.only)
+        if wish.only is None:
+            keys.know(wish.checkout, lab, {})
+        outcome.removed += done.removed
+        outcome.changed |= done.changed
+    return outcome
 
 
-def remove(lab: str) -> Outcome:
-    """Take a whole lab away, whatever is left of it and whoever made it; nothing to do is fine.
+def remove(lab: str, only: Iterable[str] | None = None) -> Outcome:
+    """Take a lab away, whatever is left of it and whoever made it; nothing to do is fine.
 
-    `lab` is its id as `python -m stationmaster.lab list` prints it.
+    `lab` is its id as `python -m stationmaster.lab list` prints it; with
+    `only` just these stations go, and the lab with its last one.
     """
-    network_of_lab = _parsed(lab)
-    bare = LabPlan(network_of_lab, {})
+    bare = LabPlan(_parsed(lab), {})
     folder = LABS / lab
     if not folder.exists() and not network.exists(bare.bridge):
-        return Outcome(lab)
+        return Outcome()
     with _locked(lab):
         record = store.load(lab)
-        removed = sorted(record.stations) if record else []
+        found = {path.name for path in (folder / "stations").glob("*")} | set(record.stations if record else ())
+        removed = sorted(found if only is None else found & set(only))
         made = record.plan() if record else bare
-        _all(removed, lambda host: _machine(made, host).remove())
+        _all(removed, lambda host: _remnant(made, host).remove())
         if record:
-            _know(Path(record.checkout), LabRecord(record.network, record.checkout, record.inventory))
-        network.remove_bridge(made)
-        shutil.rmtree(folder)
-    _tidy()
-    return Outcome(lab, removed=removed, changed=True)
+            record.stations = {host: kept for host, kept in record.stations.items() if host not in removed}
+            _know(record)
+        whole = not found - set(removed)
+        if whole:
+            network.remove_bridge(made)
+            shutil.rmtree(folder)
+        elif record:
+            store.save(lab, record)
+    tidy(bare.network, LABS)
+    return Outcome(changed=bool(removed) or whole, removed=removed)
 
 
 def purged(say: Callable[[str], None] = print) -> list[str]:
@@ -152,8 +124,9 @@ def purged(say: Callable[[str], None] = print) -> list[str]:
 
 def hosts_file(made: LabPlan) -> str:
     """Return the /etc/hosts of every station of the lab."""
-    lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback", f"{made.gateway} controller"]
+    lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
     lines += [f"{station.address} {name}" for name, station in made.stations.items()]
+    lines.append(f"{made.gateway} controller")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -163,7 +136,7 @@ def find(inventory: Path, checkout: Path = CHECKOUT) -> LabRecord:
     Raises LabError when there is none.
     """
     for _, record in store.records():
-        if _holder(record) == (str(checkout), str(inventory.resolve())):
+        if record.holder() == (str(checkout), str(inventory.resolve())):
             return record
     raise LabError(f"{inventory} has no lab: ansible-playbook playbooks/lab.yml -i {inventory} -e lab_state=present")
 
@@ -182,6 +155,11 @@ def _machine(made: LabPlan, host: str) -> Machine:
     return Machine.of(made, made.stations[host], LABS)
 
 
+def _remnant(made: LabPlan, host: str) -> Machine:
+    """Return a station of which perhaps only the name is known; its link goes with the bridge."""
+    return Machine.of(made, made.stations.get(host) or StationPlan(host, made.network.network_address, ""), LABS)
+
+
 def _check_root() -> None:
     if os.geteuid():
         raise LabError("the lab boots machines and therefore runs as root: sudo, or a root shell")
@@ -191,12 +169,20 @@ def _locked(lab: str) -> AbstractContextManager[int]:
     return locked(LABS / lab, LOCK_SECONDS, f"another run works on the lab {lab} for more than {LOCK_SECONDS} s")
 
 
-def _holder(record: LabRecord) -> tuple[str, str]:
-    return record.checkout, record.inventory
+def _labs_of(wish: Wish) -> list[str]:
+    return [lab for lab, record in store.records() if record.holder() == wish.holder()]
 
 
-def _holder_of(wish: Wish) -> tuple[str, str]:
-    return str(wish.checkout), str(wish.inventory.resolve())
+def _nameless(wish: Wish) -> list[str]:
+    """Return the lab on the inventory's network if its record is lost or somebody else's, telling the latter."""
+    try:
+        lab = plan(wish.hosts, wish.subnet).id
+    except LabError:
+        return []
+    if record := store.load(lab):
+        wish.say(f"{lab} is the lab of {record.inventory} in {record.checkout}: left alone")
+        return []
+    return [lab]
 
 
 def _claim(made: LabPlan, wish: Wish) -> LabRecord:
@@ -205,14 +191,15 @@ def _claim(made: LabPlan, wish: Wish) -> LabRecord:
         for lab, record in list(store.records()):
             if not IPv4Network(record.network).overlaps(made.network):
                 continue
-            if lab == made.id and _holder(record) == _holder_of(wish):
+            if lab == made.id and record.holder() == wish.holder():
                 return record
+            gone = " (which is gone)" if record.orphaned() else ""
             raise LabError(
-                f"{record.network} is in use by the lab of the inventory {record.inventory} in the checkout "
+                f"{record.network} is in use by the lab of the inventory {record.inventory}{gone} of the checkout "
                 f"{record.checkout}: choose another event_network, or end that lab with "
                 f"`python -m stationmaster.lab absent {lab}`"
             )
-        record = LabRecord(str(made.network), *_holder_of(wish))
+        record = LabRecord(str(made.network), *wish.holder())
         store.save(made.id, record)
         return record
 
@@ -222,12 +209,9 @@ def _unwanted(made: LabPlan, record: LabRecord, name: str, only: Sequence[str] |
     found = []
     for host, station in record.stations.items():
         wanted = made.stations.get(host)
-        if wanted is None:
-            if only is None:
-                found.append(host)
-        elif (only is None or host in only) and (
-            (station.address, station.mac, station.image) != (str(wanted.address), wanted.mac, name)
-        ):
+        if only is not None and host not in only:
+            continue
+        if wanted is None or (station.address, station.mac, station.image) != (str(wanted.address), wanted.mac, name):
             found.append(host)
     return found
 
@@ -239,6 +223,8 @@ def _repair(station: Machine) -> bool:
 
 def _set_files(station: Machine, hosts: str, authorized: str) -> None:
     """Bring what the lab writes into a running station up to date: other stations may have come."""
+    if not station.running():
+        return
     script = 'test "$(cat "$1")" = "$2" || printf "%s\\n" "$2" > "$1"'
     for path, text in (("/etc/hosts", hosts), ("/root/.ssh/authorized_keys", authorized)):
         done = station.enter("sh", "-c", script, "sh", path, text.strip())
@@ -246,27 +232,16 @@ def _set_files(station: Machine, hosts: str, authorized: str) -> None:
             raise LabError(f"{station.plan.name}: {path} cannot be written: {done.stderr.decode().strip()}")
 
 
-def _know(checkout: Path, record: LabRecord) -> None:
+def _know(record: LabRecord) -> None:
     made = record.plan()
     known = {name: (made.stations[name], station.host_key) for name, station in record.stations.items()}
-    if checkout.is_dir():
-        keys.know(checkout, made.id, known)
-
-
-def _remove_some(lab: str, record: LabRecord, names: Iterable[str]) -> Outcome:
-    with _locked(lab):
-        removed = [name for name in names if name in record.stations]
-        _all(removed, lambda name: _machine(record.plan(), name).remove())
-        for name in removed:
-            del record.stations[name]
-        store.save(lab, record)
-        _know(Path(record.checkout), record)
-    return Outcome(lab, removed=removed, changed=bool(removed))
+    if Path(record.checkout).is_dir():
+        keys.know(Path(record.checkout), made.id, known)
 
 
 def _all(names: Sequence[str], do: Callable[[str], object]) -> None:
     """Do something to several stations at once; the first error counts, after all have ended."""
-    with ThreadPoolExecutor(BOOTS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         for done in [pool.submit(do, name) for name in names]:
             done.result()
 
@@ -282,26 +257,5 @@ def _parsed(lab: str) -> IPv4Network:
     except ValueError as error:
         raise LabError(f"{lab!r} is not a lab; a lab is called as 10.83.0.0-24") from error
     if lab_id(made) != lab:
-        raise LabError(f"{lab!r} is not a lab")
+        raise LabError(f"{lab!r} is not a lab; a lab is called as 10.83.0.0-24")
     return made
-
-
-def _tidy() -> None:
-    """Remove what is empty of the folders that labs and systemd-nspawn share."""
-    for lock in LOCKS.glob("locks/*"):
-        _unlink_unlocked(lock)
-    for folder in (LOCKS / "locks", LOCKS / "propagate", LOCKS, LABS):
-        try:
-            folder.rmdir()
-        except OSError:
-            continue
-
-
-def _unlink_unlocked(path: Path) -> None:
-    """Remove a lock that a killed systemd-nspawn left; one that is held (a record lock) stays."""
-    try:
-        with path.open("r+") as handle:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
-    except (BlockingIOError, PermissionError, FileNotFoundError):
-        return

@@ -11,7 +11,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from .errors import LabError
-from .plan import LabPlan, StationPlan
+from .plan import PORT, LabPlan, StationPlan, address_in
 from .system import run
 
 LINKS = Path("/sys/class/net")
@@ -97,6 +97,9 @@ def forget_connections(station: StationPlan) -> None:
 
 
 def remove_bridge(lab: LabPlan) -> None:
-    """Remove the lab's bridge."""
+    """Remove the lab's bridge, and links of its network whose station nobody remembers."""
+    for link in LINKS.glob(f"{PORT}????????"):
+        if address_in(link.name, PORT) in lab.network:
+            run("ip", "link", "delete", link.name, check=False)
     if exists(lab.bridge):
         run("ip", "link", "delete", lab.bridge)

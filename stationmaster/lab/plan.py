@@ -17,6 +17,8 @@ NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?")
 """A host name that both a folder and Linux (64 characters, HOST_NAME_MAX) take."""
 MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 PREFIX = 24
+PORT = "smp"
+MACHINE = "smlab-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +32,12 @@ class StationPlan:
     @property
     def port(self) -> str:
         """Name of the bridge's end of the station's link (11 of the 15 characters of IFNAMSIZ)."""
-        return f"smp{int(self.address):08x}"
+        return f"{PORT}{int(self.address):08x}"
 
     @property
     def machine(self) -> str:
         """Name for systemd-nspawn, which keeps machine names per host and not per lab."""
-        return f"smlab-{int(self.address):08x}"
+        return f"{MACHINE}{int(self.address):08x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,11 @@ class LabPlan:
 def lab_id(network: IPv4Network) -> str:
     """Return the name of the lab on that network."""
     return f"{network.network_address}-{network.prefixlen}"
+
+
+def address_in(name: str, prefix: str) -> IPv4Address:
+    """Return the address of the station that a port's or a machine's name was made for; `prefix` is PORT or MACHINE."""
+    return IPv4Address(int(name.removeprefix(prefix), 16))
 
 
 def plan(hosts: Sequence[Mapping[str, str | None]], subnet: str | None = None) -> LabPlan:

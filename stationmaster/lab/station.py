@@ -7,6 +7,7 @@ to its processes and end with them.
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import shutil
@@ -18,13 +19,14 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from . import network
 from .cgroups import StationGroup
 from .errors import LabError
 from .keys import make_key
-from .plan import LabPlan, StationPlan
+from .plan import MACHINE, LabPlan, StationPlan, address_in
 from .scripts import INIT_PATH, LAUNCHER
 from .system import environment, inner_pid, kill, run, wait_until
 
@@ -32,7 +34,7 @@ BOOT_SECONDS = 60
 """A station answers within 2 s on an idle machine; many at once on a busy one take their time."""
 STOP_SECONDS = 20
 """Twice the units' TimeoutStopSec of 10 s."""
-LOCKS = Path("/run/systemd/nspawn")
+NSPAWN = Path("/run/systemd/nspawn")
 
 
 @dataclass(slots=True)
@@ -48,7 +50,7 @@ class Machine:
     def of(cls, lab: LabPlan, plan: StationPlan, labs: Path) -> Machine:
         """Return the station `plan` of `lab`, whose folder is below `labs`."""
         folder = labs / lab.id / "stations" / plan.name
-        return cls(lab, plan, folder, StationGroup(lab.id, plan.name, plan.machine))
+        return cls(lab, plan, folder, StationGroup(lab.id, plan.name))
 
     @property
     def disk(self) -> Path:
@@ -169,9 +171,6 @@ class Machine:
         network.remove_link(self.plan)
         self.group.remove()
         self._release_disk()
-        propagated = LOCKS / "propagate" / self.plan.machine
-        if propagated.is_dir():
-            propagated.rmdir()
 
     def _release_disk(self) -> None:
         """Wait until the kernel has let go of the disk: mounts of ended processes go a little later."""
@@ -207,6 +206,28 @@ class Machine:
         if pid is None or not inner_pid(pid):
             raise LabError(f"{self.plan.name} is not running")
         return Path(f"/proc/{pid}/root{path}")
+
+
+def tidy(lab: IPv4Network, labs: Path) -> None:
+    """Remove what a killed systemd-nspawn left of the lab on a network, and folders of labs and nspawn that are empty."""
+    for lock in NSPAWN.glob("locks/*"):
+        _unlink_unlocked(lock)
+    own = [path for path in NSPAWN.glob(f"propagate/{MACHINE}????????") if address_in(path.name, MACHINE) in lab]
+    for folder in (*own, NSPAWN / "locks", NSPAWN / "propagate", NSPAWN, labs):
+        try:
+            folder.rmdir()
+        except OSError:
+            continue
+
+
+def _unlink_unlocked(path: Path) -> None:
+    """Remove a lock that a killed systemd-nspawn left; one that is held (a record lock) stays."""
+    try:
+        with path.open("r+") as handle:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+    except (BlockingIOError, PermissionError, FileNotFoundError):
+        return
 
 
 def loops_of(disk: Path) -> list[str]:

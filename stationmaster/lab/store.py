@@ -46,6 +46,10 @@ class LabRecord:
         }
         return LabPlan(IPv4Network(self.network), stations)
 
+    def holder(self) -> tuple[str, str]:
+        """Return whose lab this is: checkout and inventory."""
+        return self.checkout, self.inventory
+
     def orphaned(self) -> bool:
         """Tell whether the inventory that the lab was made from is gone."""
         return not (Path(self.checkout).exists() and Path(self.inventory).exists())

@@ -8,9 +8,9 @@ from typing import Any
 
 from . import faults, image, lab
 from .errors import LabError
-from .lab import Wish
 from .station import Machine
 from .store import LabRecord
+from .wish import Wish
 
 FAULTS: dict[str, Callable[[Machine, LabRecord, Wish], bool]] = {
     "cut": lambda machine, record, wish: faults.cut(machine),

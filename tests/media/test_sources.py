@@ -102,17 +102,18 @@ def test_a_stalled_source_is_waited_for_and_taken_up_again(ingest, stream, closi
     mixer = closing(Mixer(stream.read_bytes()))
     instance = ingest({"type": "tcp", "host": "127.0.0.1", "port": mixer.port})
     process = instance.start()
-    before = len(instance.wait_segments(1))
+    instance.wait_state("running")
     accepted = mixer.accepted
     mixer.stalled.set()
     stalled_at = time.monotonic()
     status = instance.wait_state("waiting", 10)
     assert time.monotonic() - stalled_at < kit.SHORT["stall_limit"] + 4
     assert status["reason"]
+    before = len(instance.segments())
     mixer.stalled.clear()
     instance.wait_state("running")
-    assert mixer.accepted > accepted
     segments = instance.wait_segments(before + 2)
+    assert mixer.accepted > accepted
     assert any(segment.discontinuity for segment in segments)
     assert process.stop() == 0
 
