@@ -146,14 +146,14 @@ class Sync:
         if not batch:
             return
         items = [Item(segment.name, segment.size, segment.sha256) for segment in batch]
-        delivery = Delivery(self._uplink.rclone(), folder, items, self._beat.tick, parallel=4)
+        delivery = Delivery(self._uplink.rclone(), folder, items, self._staging, self._beat.tick, parallel=4)
         same, differ = delivery.state(self._final)
         if differ:
             names = ", ".join(sorted(differ)[:3])
             raise Conflict(
                 f"{self._uplink.remote.locate(*self._final.split('/'))}: other files have these names: {names}"
             )
-        verified = delivery.run(self._staging, self._final, same)
+        verified = delivery.run(self._final, same)
         # The receipt first: after a crash between the two the batch is looked at once more, and has its receipt.
         self._receipts.write(self._receipt(batch, verified))
         self._memory.add(batch)

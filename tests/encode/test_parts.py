@@ -25,7 +25,7 @@ def gate(zone="UTC", **options):
 
 def with_load(load, **limits):
     made = gate(admission=limits)
-    return admission.Gate(1, made.load_1, made.load_5, loads=lambda: (load * 4, load * 2, 0), cores=2)
+    return admission.Gate(1, made.load_1, made.load_5, made.patience, loads=lambda: (load * 4, load * 2, 0), cores=2)
 
 
 def test_load_hours_and_number_keep_a_job_out():
@@ -33,6 +33,9 @@ def test_load_hours_and_number_keep_a_job_out():
     assert "1-minute load is 4.00 per core; jobs start up to 3" in with_load(2, load_1=3, load_5=3).refusal(0, NOON)
     assert "5-minute load is 2.00" in with_load(2, load_1=0, load_5=1.5).refusal(0, NOON)
     assert with_load(100, load_1=0, load_5=0).refusal(0, NOON) is None
+    assert with_load(100, load_1=1, load_5=1, patience=30).refusal(0, NOON, waited=29)
+    assert with_load(100, load_1=1, load_5=1, patience=30).refusal(0, NOON, waited=30) is None
+    assert with_load(100, load_1=1, load_5=1).refusal(0, NOON, waited=1e6)
     assert "1 of 1 jobs" in gate().refusal(1, NOON)
     assert gate(parallel_jobs=2).refusal(1, NOON) is None
 
