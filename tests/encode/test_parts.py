@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from station import admission
 from station.cards import Block, Picture, escape, lay_out
 from station.config import ConfigError, Source
-from station.fetch import Fetcher, SegmentMissing, SourceAway, SourceIndex
 from station.index import Segment
+from station.source_segments import Fetcher, SegmentMissing, SourceAway, SourceIndex
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC).timestamp()
 
@@ -125,7 +125,7 @@ def test_a_segment_is_fetched_once_and_verified(server, tmp_path):
 
 def test_what_waiting_helps_is_told_from_what_it_does_not(server, tmp_path):
     fetcher = Fetcher(server.source, tmp_path / "s", 2)
-    with pytest.raises(SegmentMissing, match="not what its index says"):
+    with pytest.raises(SegmentMissing, match="not as its index says"):
         fetcher.get(line(b"y" * 1000))
     with pytest.raises(SegmentMissing, match="no longer has it"):
         fetcher.get(line(name="20260301/09/gone.ts"))
@@ -139,7 +139,7 @@ def test_what_waiting_helps_is_told_from_what_it_does_not(server, tmp_path):
     server.server.server_close()
     with pytest.raises(SourceAway):
         fetcher.get(line())
-    assert not list((tmp_path / "s").iterdir())
+    assert [one.suffix for one in (tmp_path / "s").iterdir()] == [".part"]
 
 
 def test_a_source_on_this_station_is_read_in_place(tmp_path):

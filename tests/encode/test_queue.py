@@ -195,7 +195,7 @@ def test_a_source_that_is_away_is_waited_for(instance, recording, tmp_path):
     reason = one.failed("b")
     assert [gap["seconds"] for gap in reason["gaps"]] == [2.0]
     assert reason["gaps"][0]["from"] == "2026-03-01T09:00:04.000Z"
-    assert "not what its index says" in reason["segments"][0]
+    assert "not as its index says" in reason["segments"][0]
     server.server.shutdown()
     server.server.server_close()
 
