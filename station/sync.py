@@ -140,7 +140,7 @@ class Sync:
         text = f"copying {len(batch)} segments ({amount(size)}) to {self._uplink.target}" + (
             f", {more} more" if more else ""
         )
-        self._uplink.say("copying", text, backlog=len(self._todo), from_=batch[0].name, to=batch[-1].name)
+        self._uplink.say("copying", text, backlog=len(self._todo), first=batch[0].name, last=batch[-1].name)
         folder = self._source.path or self._spool
         batch = [segment for segment in batch if self._at_hand(segment)]
         if not batch:
@@ -292,6 +292,10 @@ def run(config: Config) -> int:
         Sync(config, beat).run()
     except Stopped:
         notify.stopping()
+    except OSError as error:
+        # The disk, or a program that is not installed: nothing that waiting within this process would mend.
+        log.error("cannot go on: %s", error)
+        return 1
     return 0
 
 
