@@ -64,7 +64,11 @@ def load_state(layout: Layout, notes: list[str]) -> dict[str, Any]:
     manifest = load_manifest(layout, number) if number else None
     if manifest:
         state.update(
-            generation=number, good=[number], wanted=manifest["wanted"], applied=manifest["applied"], held=manifest["held"]
+            generation=number,
+            good=[number],
+            wanted=manifest["wanted"],
+            applied=manifest["applied"],
+            held=manifest["held"],
         )
     return state
 
@@ -86,7 +90,9 @@ def save_state(layout: Layout, state: dict[str, Any]) -> None:
 def drop_ended_stops(state: dict[str, Any]) -> None:
     """Forget the stops whose time is up; one without an end stays."""
     state["stopped"] = {
-        unit: stop for unit, stop in state["stopped"].items() if stop.get("until") is None or stop["until"] > time.time()
+        unit: stop
+        for unit, stop in state["stopped"].items()
+        if stop.get("until") is None or stop["until"] > time.time()
     }
 
 

@@ -83,7 +83,16 @@ class Systemd:
 
     def journal(self, unit: str) -> list[str]:
         """Return the last lines of a unit's journal."""
-        text = output([self._journalctl, "--no-pager", "--quiet", f"--lines={JOURNAL_LINES}", "--output=short-iso", f"--unit={unit}"])
+        text = output(
+            [
+                self._journalctl,
+                "--no-pager",
+                "--quiet",
+                f"--lines={JOURNAL_LINES}",
+                "--output=short-iso",
+                f"--unit={unit}",
+            ]
+        )
         return text.splitlines()[-JOURNAL_LINES:]
 
     def run_apart(self, unit: str, command: list[str], timeout: float) -> bool:

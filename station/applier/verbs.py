@@ -160,10 +160,14 @@ def rollback(layout: Layout, systemd: Systemd, request: Request) -> Result:
         want = load_manifest(layout, number) if number in layout.numbers() else None
         if want is None:
             there = ", ".join(str(one) for one in layout.numbers() if one != current) or "none"
-            raise Refusal("NoSuchGeneration", f"There is no earlier generation {number or ''} to go back to. There are: {there}.")
+            raise Refusal(
+                "NoSuchGeneration", f"There is no earlier generation {number or ''} to go back to. There are: {there}."
+            )
         damage = {path: what for path, what in files.drift(layout.generation(number), want).items() if what != "extra"}
         if damage:
-            raise Refusal("DamagedGeneration", f"Generation {number} was changed on the disk: {', '.join(sorted(damage))}.")
+            raise Refusal(
+                "DamagedGeneration", f"Generation {number} was changed on the disk: {', '.join(sorted(damage))}."
+            )
         looked = Comparison(layout, systemd, want, state, request["interrupt"])
         result = {**_nothing(layout), **looked.report(), "result": "changed", "wanted": state["wanted"]}
         result["notes"] = [*notes, *looked.notes]

@@ -107,9 +107,19 @@ class FakeSystemd:
         started.mkdir(parents=True, exist_ok=True)
         (started / name).write_text(digest + "\n")
         if name in self.broken or "broken" in text:
-            self.units[name] = {"ActiveState": "failed", "SubState": "failed", "Result": "exit-code", "ExecMainStatus": "3"}
+            self.units[name] = {
+                "ActiveState": "failed",
+                "SubState": "failed",
+                "Result": "exit-code",
+                "ExecMainStatus": "3",
+            }
         else:
-            self.units[name] = {"ActiveState": "active", "SubState": "running", "Type": "notify", "ConditionResult": "yes"}
+            self.units[name] = {
+                "ActiveState": "active",
+                "SubState": "running",
+                "Type": "notify",
+                "ConditionResult": "yes",
+            }
 
     def journal(self, unit):
         return [f"{unit}: it hurts"]

@@ -238,3 +238,12 @@ def test_missing_content_is_refused_before_anything_changes(station, bundle):
     result = station.do({**station.request("apply", manifest=bundle.manifest()), "blobs": {}}, b"")
     assert (result["result"], result["error"]["error"]) == ("refused", "IncompleteBundle")
     assert station.layout.current_number() == 1
+
+
+def test_other_packages_alone_are_no_change(station, bundle):
+    station.apply(bundle)
+    bundle.provision = "p2"
+    station.stamp("p2")
+    result = station.apply(bundle)
+    assert (result["result"], result["generation"]) == ("unchanged", 1)
+    assert station.state["wanted"] == station.state["applied"] == bundle.manifest()["wanted"]

@@ -178,6 +178,8 @@ def test_twenty_random_changes_never_touch_a_running_live_unit(on_air, bundle):
             if choose.random() < 0.5:
                 change.unit(role, "talks", config=str(number), text=choose.choice(["x", "y", "broken"]))
         on_air.apply(change)
-        touched = {unit for verb, units in on_air.systemd.calls if verb in ("stop", "restart", "start") for unit in units}
+        touched = {
+            unit for verb, units in on_air.systemd.calls if verb in ("stop", "restart", "start") for unit in units
+        }
         assert INGEST not in touched
         assert (on_air.current / "units" / INGEST).exists()
