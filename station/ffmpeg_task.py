@@ -52,7 +52,7 @@ def run(
     progress: Callable[[float], None] = lambda seconds: None,
     stop: Callable[[], bool] = lambda: False,
     stall: float = STALL,
-    level: str = "warning",
+    level: str = "error",
 ) -> str:
     """Run `ffmpeg` with `arguments` in `folder` and return the end of what it said.
 

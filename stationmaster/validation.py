@@ -159,8 +159,8 @@ def _missing(error: ValidationError) -> Iterator[Problem]:
             below = schema.get("properties", {}).get(key, {})
             about = f": {below['description']}" if isinstance(below, dict) and below.get("description") else ""
             path = (*error.absolute_path, key)
-            choices = f"; allowed: {listed(choices(below))}" if isinstance(below, dict) and choices(below) else ""
-            yield Problem(path, f"{dotted(path)} is missing{about}{choices}", None, describe(below))
+            told = f"; allowed: {listed(choices(below))}" if isinstance(below, dict) and choices(below) else ""
+            yield Problem(path, f"{dotted(path)} is missing{about}{told}", None, describe(below))
 
 
 def _union(error: ValidationError) -> Iterator[Problem]:
@@ -170,12 +170,14 @@ def _union(error: ValidationError) -> Iterator[Problem]:
         by_branch.setdefault(int(inner.relative_schema_path[0]), []).append(inner)
     tag = _discriminator(branches, error.instance)
     if tag is not None:
-        key, choices = tag
+        key, by_number = tag
         given = cast("dict[str, Any]", error.instance).get(key)
-        chosen = [number for number, choice in choices.items() if given in choice]
+        chosen = [number for number, choice in by_number.items() if given in choice]
         if not chosen:
             if key in cast("dict[str, Any]", error.instance) or key not in _required(error.schema):
-                yield _wrong_tag(error, key, sorted({item for choice in choices.values() for item in choice}, key=str))
+                yield _wrong_tag(
+                    error, key, sorted({item for choice in by_number.values() for item in choice}, key=str)
+                )
             return
         # two branches may share a tag: the one that rejects least is meant
         candidates = [min(chosen, key=lambda number: len(by_branch.get(number, ())))]
