@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import itertools
 import threading
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -68,6 +69,13 @@ def test_a_title_is_broken_at_its_spaces():
     words = "How we stopped worrying and learned to love the very long title of a talk"
     lines = lay_out([Block(words, 0.11, 4)], Picture(1280, 720, Fraction(25)))
     assert " ".join(line.text for line in lines) == words
+
+
+def test_too_many_lines_are_made_smaller():
+    lines = lay_out([Block("\n".join("line" for _ in range(20)), 0.11, 20)], Picture(1280, 720, Fraction(25)))
+    assert len(lines) == 20
+    assert all(earlier.top + earlier.size < later.top + 2 for earlier, later in itertools.pairwise(lines))
+    assert lines[-1].top + lines[-1].size <= 720
 
 
 def test_values_are_quoted_for_the_graph():
