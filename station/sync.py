@@ -140,20 +140,20 @@ class Sync:
         text = f"copying {len(batch)} segments ({amount(size)}) to {self._uplink.target}" + (
             f", {more} more" if more else ""
         )
-        self._uplink.say("copying", text, backlog=len(self._todo), from_=batch[0].name, to=batch[-1].name)
+        self._uplink.say("copying", text, backlog=len(self._todo), first=batch[0].name, last=batch[-1].name)
         folder = self._source.path or self._spool
         batch = [segment for segment in batch if self._at_hand(segment)]
         if not batch:
             return
         items = [Item(segment.name, segment.size, segment.sha256) for segment in batch]
-        delivery = Delivery(self._uplink.rclone(), folder, items, self._beat.tick, parallel=4)
+        delivery = Delivery(self._uplink.rclone(), folder, items, self._staging, self._beat.tick, parallel=4)
         same, differ = delivery.state(self._final)
         if differ:
             names = ", ".join(sorted(differ)[:3])
             raise Conflict(
                 f"{self._uplink.remote.locate(*self._final.split('/'))}: other files have these names: {names}"
             )
-        verified = delivery.run(self._staging, self._final, same)
+        verified = delivery.run(self._final, same)
         # The receipt first: after a crash between the two the batch is looked at once more, and has its receipt.
         self._receipts.write(self._receipt(batch, verified))
         self._memory.add(batch)
@@ -292,6 +292,10 @@ def run(config: Config) -> int:
         Sync(config, beat).run()
     except Stopped:
         notify.stopping()
+    except OSError as error:
+        # The disk, or a program that is not installed: nothing that waiting within this process would mend.
+        log.error("cannot go on: %s", error)
+        return 1
     return 0
 
 

@@ -58,7 +58,7 @@ def test_worker_killed_in_a_transfer(serve, worker, encode, served):
     assert staged(served) == {}
 
 
-@pytest.mark.parametrize("kind", ["sftp", "webdav"])
+@pytest.mark.parametrize("kind", ["sftp", pytest.param("webdav", marks=pytest.mark.soak)])
 def test_rotten_copy_is_found(kind, serve, worker, encode, served):
     """A file that rots in the staging folder, size unchanged, never gets its name."""
     folder = product(encode, "t1", {"a.mp4": 2_000_000, "b.webm": 2_000_000})
@@ -175,7 +175,7 @@ def commands():
                     yield environ
 
 
-@pytest.mark.parametrize("kind", ["sftp", "openssh"])
+@pytest.mark.parametrize("kind", ["sftp", pytest.param("openssh", marks=pytest.mark.soak)])
 def test_secrets_are_nowhere(kind, serve, worker, encode, served):
     product(encode, "t1", {"a.mp4": 3_000_000})
     _, target = serve(kind)
@@ -301,6 +301,7 @@ def test_torn_receipt_is_no_receipt(serve, worker, encode):
     assert upload.receipt("t1")["verified_at"]
 
 
+@pytest.mark.soak
 def test_two_instances_to_one_place(serve, worker, encode, served):
     folder = product(encode, "t1", {"a.mp4": 500_000})
     _, target = serve("sftp")

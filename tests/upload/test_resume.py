@@ -18,8 +18,11 @@ def half(served):
     )
 
 
+WITH_SSHD = [pytest.mark.soak, pytest.mark.skipif(not has("sshd"), reason="no sshd")]
+
+
 @pytest.fixture(
-    params=["target", pytest.param("openssh", marks=pytest.mark.skipif(not has("sshd"), reason="no sshd")), "sftp"]
+    params=["target", pytest.param("openssh", marks=WITH_SSHD), pytest.param("sftp", marks=pytest.mark.soak)]
 )
 def place(request, serve, served):
     """A server, its entry of event_targets, its folder, and whether it can go on in a file."""
@@ -51,6 +54,7 @@ def test_goes_on_in_the_middle(place, worker, encode):
     assert ("is sent anew" in upload.log()) is not can
 
 
+@pytest.mark.soak
 def test_another_beginning_is_noticed(target, worker, encode):
     """What lies there from before is not trusted: the whole is verified, and sent anew if it is not the file."""
     _, entry, folder = target
