@@ -164,6 +164,18 @@ def test_a_source_on_this_station_is_read_in_place(tmp_path):
         fetcher.get(line(b"y" * 1000))
 
 
+def test_a_source_that_is_away_is_not_asked_by_each_job(server):
+    server.status = 503
+    server.files["index.jsonl"] = b""
+    index = SourceIndex(server.source, 60)
+    for _ in range(3):
+        with pytest.raises(SourceAway, match="503"):
+            index.segments()
+    assert len(server.asked) == 1
+    index.pause, server.status = 0, 200
+    assert index.segments() == []
+
+
 def test_an_index_that_lost_lines_is_read_anew(tmp_path):
     lines = [line(name=f"20260301/09/a_{n}.ts").line() for n in range(4)]
     (tmp_path / "index.jsonl").write_bytes(b"".join(lines))
