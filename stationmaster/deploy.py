@@ -126,7 +126,7 @@ class Revision:
     def __init__(self, folder: str | Path) -> None:
         command = ["git", "-C", str(folder), "describe", "--always", "--dirty=+dirty", "--abbrev=12", "--exclude=*"]
         try:
-            self._git: subprocess.Popen[str] | None = subprocess.Popen(  # noqa: S603 - fixed program
+            self._git: subprocess.Popen[str] | None = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
             )
         except OSError:
@@ -164,7 +164,7 @@ def render_all(event: Any, stations: Iterable[str], request: Mapping[str, Any], 
         path = payload_path(folder, name)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(handle, "wb") as file:
+        with os.fdopen(handle, "wb") as file:
             file.write(packer.pack({**request, "manifest": rendered.manifest}, rendered.blobs))
 
 

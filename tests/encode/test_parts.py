@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from station import admission
 from station.cards import Block, Picture, escape, lay_out
 from station.config import ConfigError, Source
-from station.fetch import Fetcher, SegmentMissing, SourceAway, SourceIndex
 from station.index import Segment
+from station.source_segments import Fetcher, SegmentMissing, SourceAway, SourceIndex
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC).timestamp()
 
@@ -25,7 +25,7 @@ def gate(zone="UTC", **options):
 
 def with_load(load, **limits):
     made = gate(admission=limits)
-    return admission.Gate(1, made.load_1, made.load_5, loads=lambda: (load * 4, load * 2, 0), cores=2)
+    return admission.Gate(1, made.load_1, made.load_5, made.patience, loads=lambda: (load * 4, load * 2, 0), cores=2)
 
 
 def test_load_hours_and_number_keep_a_job_out():
@@ -33,6 +33,9 @@ def test_load_hours_and_number_keep_a_job_out():
     assert "1-minute load is 4.00 per core; jobs start up to 3" in with_load(2, load_1=3, load_5=3).refusal(0, NOON)
     assert "5-minute load is 2.00" in with_load(2, load_1=0, load_5=1.5).refusal(0, NOON)
     assert with_load(100, load_1=0, load_5=0).refusal(0, NOON) is None
+    assert with_load(100, load_1=1, load_5=1, patience=30).refusal(0, NOON, waited=29)
+    assert with_load(100, load_1=1, load_5=1, patience=30).refusal(0, NOON, waited=30) is None
+    assert with_load(100, load_1=1, load_5=1).refusal(0, NOON, waited=1e6)
     assert "1 of 1 jobs" in gate().refusal(1, NOON)
     assert gate(parallel_jobs=2).refusal(1, NOON) is None
 
@@ -122,7 +125,7 @@ def test_a_segment_is_fetched_once_and_verified(server, tmp_path):
 
 def test_what_waiting_helps_is_told_from_what_it_does_not(server, tmp_path):
     fetcher = Fetcher(server.source, tmp_path / "s", 2)
-    with pytest.raises(SegmentMissing, match="not what its index says"):
+    with pytest.raises(SegmentMissing, match="not as its index says"):
         fetcher.get(line(b"y" * 1000))
     with pytest.raises(SegmentMissing, match="no longer has it"):
         fetcher.get(line(name="20260301/09/gone.ts"))
@@ -136,7 +139,7 @@ def test_what_waiting_helps_is_told_from_what_it_does_not(server, tmp_path):
     server.server.server_close()
     with pytest.raises(SourceAway):
         fetcher.get(line())
-    assert not list((tmp_path / "s").iterdir())
+    assert [one.suffix for one in (tmp_path / "s").iterdir()] == [".part"]
 
 
 def test_a_source_on_this_station_is_read_in_place(tmp_path):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from station import exits, facts, files, index, levels, notify, supervisor, testcard, utc
@@ -160,6 +160,7 @@ def stream(first, frames, gop=5):
 
 
 @given(st.integers(1, 2000), st.integers(0, WRAP - 1))
+@settings(deadline=None, max_examples=50)
 def test_cutter_cuts_at_keyframes_wherever_the_reads_end(size, first):
     data = stream(first, 23)
     cutter = Cutter()
