@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import itertools
 import threading
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -68,6 +69,13 @@ def test_a_title_is_broken_at_its_spaces():
     words = "How we stopped worrying and learned to love the very long title of a talk"
     lines = lay_out([Block(words, 0.11, 4)], Picture(1280, 720, Fraction(25)))
     assert " ".join(line.text for line in lines) == words
+
+
+def test_too_many_lines_are_made_smaller():
+    lines = lay_out([Block("\n".join("line" for _ in range(20)), 0.11, 20)], Picture(1280, 720, Fraction(25)))
+    assert len(lines) == 20
+    assert all(earlier.top + earlier.size < later.top + 2 for earlier, later in itertools.pairwise(lines))
+    assert lines[-1].top + lines[-1].size <= 720
 
 
 def test_values_are_quoted_for_the_graph():
@@ -154,6 +162,18 @@ def test_a_source_on_this_station_is_read_in_place(tmp_path):
     assert not (tmp_path / "s").exists()
     with pytest.raises(SegmentMissing):
         fetcher.get(line(b"y" * 1000))
+
+
+def test_a_source_that_is_away_is_not_asked_by_each_job(server):
+    server.status = 503
+    server.files["index.jsonl"] = b""
+    index = SourceIndex(server.source, 60)
+    for _ in range(3):
+        with pytest.raises(SourceAway, match="503"):
+            index.segments()
+    assert len(server.asked) == 1
+    index.pause, server.status = 0, 200
+    assert index.segments() == []
 
 
 def test_an_index_that_lost_lines_is_read_anew(tmp_path):
