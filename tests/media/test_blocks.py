@@ -67,6 +67,20 @@ def test_tie_rests_within_a_quarter_of_a_frame_and_follows_drift_and_steps():
     assert tie.utc(209.96) == pytest.approx(clock.wall + clock.now, abs=0.012)
 
 
+def test_tie_is_settled_when_the_frames_of_a_start_have_caught_up():
+    clock = Clock()
+    tie = clock.tie()
+    assert not tie.settled
+    settled = []
+    for frame in range(150):
+        position = frame * 0.04
+        # The start is 1.5 s late, and made good at twice the speed.
+        clock.now = 1000 + max(position, 1.5 + position / 2)
+        tie.see(position, clock.now)
+        settled.append(tie.settled)
+    assert 3 < settled.index(True) * 0.04 < 4.3 and all(settled[settled.index(True) :])
+
+
 def test_tie_is_not_moved_by_a_gap_and_its_burst():
     clock = Clock()
     tie = clock.tie()
