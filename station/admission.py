@@ -17,23 +17,34 @@ MIXER_HOURS = (time(7), time(19))
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The limits. Loads are per core, 0 turns one off; `quiet` is when nothing starts, from and to local time."""
+    """The limits.
+
+    Loads are per core, 0 turns one off; for a lower one a job waits no longer
+    than `patience` seconds (None: as long as it takes), for its weight keeps it
+    behind live units anyway. `quiet` is when nothing starts, from and to local time.
+    """
 
     parallel_jobs: int = 1
     load_1: float = 0.0
     load_5: float = 0.0
+    patience: float | None = None
     quiet: tuple[time, time] | None = None
     zone: tzinfo | None = None
     loads: Callable[[], tuple[float, float, float]] = os.getloadavg
     cores: int = 0
 
-    def refusal(self, running: int, now: float) -> str | None:
-        """Why no further job may start: None if one may. `running` jobs run, `now` is UTC in seconds."""
+    def refusal(self, running: int, now: float, waited: float = 0.0) -> str | None:
+        """Why a job may not start: None if it may.
+
+        `running` jobs run, `now` is UTC in seconds, `waited` is for how many seconds the job could have started.
+        """
         if running >= self.parallel_jobs:
             return f"{running} of {self.parallel_jobs} jobs run already"
         local = datetime.fromtimestamp(now, self.zone)
         if self.quiet and _within(local.time(), *self.quiet):
             return f"it is {local:%H:%M}; jobs start from {self.quiet[1]:%H:%M} to {self.quiet[0]:%H:%M}"
+        if self.patience is not None and waited >= self.patience:
+            return None
         cores = self.cores or os.cpu_count() or 1
         one, five, _ = (load / cores for load in self.loads())
         for minutes, load, limit in ((1, one, self.load_1), (5, five, self.load_5)):
@@ -64,6 +75,7 @@ def from_options(options: dict[str, Any], zone: str | None) -> Gate:
         parallel_jobs=int(options.get("parallel_jobs", 1)),
         load_1=float(admission.get("load_1", 0)),
         load_5=float(admission.get("load_5", 0)),
+        patience=admission.get("patience"),
         quiet=quiet,
         zone=local,
     )

@@ -49,11 +49,27 @@ class Item:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class LargeFiles:
+    """Another way than rclone for files of at least `size` bytes; `send` takes a file and its path at the target."""
+
+    size: int
+    send: Callable[[Path, str], None]
+
+
 class Delivery:
     """Delivers the files of one folder to one target."""
 
     def __init__(
-        self, rclone: Rclone, source: Path, items: Sequence[Item], tick: Callable[[], object], *, parallel: int = 1
+        self,
+        rclone: Rclone,
+        source: Path,
+        items: Sequence[Item],
+        staging: str,
+        tick: Callable[[], object],
+        *,
+        parallel: int = 1,
+        large: LargeFiles | None = None,
     ) -> None:
         """Prepare a delivery.
 
@@ -61,31 +77,39 @@ class Delivery:
             rclone: knows the target.
             source: local folder that holds the items.
             items: what to deliver.
+            staging: folder at the target for what is not verified yet; of this delivery alone.
             tick: called often; may raise to stop.
             parallel: files sent at a time: 1 finishes one after the other, more suits many small files.
+            large: another way for large files, if there is one.
         """
         self._rclone = rclone
         self._remote: Remote = rclone.remote
         self._source = source
+        self._staging = staging
+        self._staged: dict[str, Entry] = {}
         self._items = {item.name: item for item in items}
         self._tick = tick
         self._parallel = parallel
+        self._large = large
         self._digests: dict[str, Digests] = {}
-        self._hash: str | None = None
-        self._asked = False
 
-    def state(self, folder: str) -> tuple[set[str], set[str]]:
+    def state(self, final: str) -> tuple[set[str], set[str]]:
         """Look at a final folder: names that are there and verified, and names that differ from ours."""
-        found = self._look(folder, list(self._items))
-        same = {name for name, entry in found.items() if self._matches(name, entry)}
-        differ = set(found) - same
+        there = {place: f"{place}/{{}}" for place in (final, self._staging)}
+        names = [path.format(name) for path in there.values() for name in self._items]
+        found = self._rclone.listing(self._remote.path(), names)
+        finals, self._staged = (
+            {name: found[f"{place}/{name}"] for name in self._items if f"{place}/{name}" in found} for place in there
+        )
+        same = self._whole(final, finals)
+        differ = set(finals) - same
         if same and self._hash_name() is None:
-            same, wrong = self._read_back(folder, same)
+            same, wrong = self._read_back(final, same)
             differ |= wrong
         return same, differ
 
-    def run(self, staging: str, final: str, done: set[str]) -> str:
-        """Bring all items but those in `done` to the folder `final`, by way of `staging`.
+    def run(self, final: str, done: set[str]) -> str:
+        """Bring all items but those in `done` to the folder `final`, by way of the staging folder; call `state` first.
 
         They get their names in the order of the items as far as the last one
         goes: it comes when all others are there.
@@ -100,32 +124,35 @@ class Delivery:
         """
         names = [name for name in self._items if name not in done]
         if names:
-            self._stage(staging, names)
+            self._stage(names)
             for part in (names[:-1], names[-1:]):
                 if part:
-                    self._rclone.move(self._remote.path(staging), self._remote.path(final), part)
+                    self._rclone.move(self._remote.path(self._staging), self._remote.path(final), part)
         self._confirm(final)
-        self._rclone.prune(self._remote.path(staging))
         if self._remote.kind == "local":
             self._make_durable(final)
         name = self._hash_name()
         return f"{name} at the target" if name else "sha256, read back"
 
-    def _stage(self, staging: str, names: list[str]) -> None:
-        whole, found = self._whole(staging, names)
+    def _stage(self, names: list[str]) -> None:
+        staging = self._remote.path(self._staging)
+        whole = self._whole(self._staging, self._staged)
         missing = [name for name in names if name not in whole]
         for name in missing:
             self._digest(name)
+        found = self._staged
         if missing:
             if whole:
                 log.info("%d of %d files were there already", len(whole), len(names))
-            self._rclone.copy(str(self._source), self._remote.path(staging), missing, parallel=self._parallel)
-            whole, found = self._whole(staging, names)
+            self._send(missing)
+            hash_name, size = self._hash_name() or "", sum(self._items[name].size for name in names)
+            found = self._rclone.listing(staging, names, hash_name=hash_name, size=size)
+            whole = {name for name, entry in found.items() if self._matches(name, entry)}
         if whole and self._hash_name() is None:
-            whole, _ = self._read_back(staging, whole)
+            whole, _ = self._read_back(self._staging, whole & set(names))
         wrong = set(names) - whole
         for name in sorted(wrong & set(found)):
-            self._rclone.delete(self._remote.path(staging, name))
+            self._rclone.delete(self._remote.path(self._staging, name))
         if wrong:
             name = min(wrong)
             state = f"has {found[name].size} bytes" if name in found else "is missing"
@@ -134,10 +161,21 @@ class Delivery:
                 "size or checksum); it was removed and is sent again"
             )
 
-    def _whole(self, folder: str, names: list[str]) -> tuple[set[str], dict[str, Entry]]:
-        """Return which files in a folder are whole, as far as can be said without reading them back, and all found."""
-        found = self._look(folder, names)
-        return {name for name in names if name in found and self._matches(name, found[name])}, found
+    def _send(self, names: list[str]) -> None:
+        small = [name for name in names if not self._large or self._items[name].size < self._large.size]
+        for name in names:
+            if self._large and name not in small:
+                self._large.send(self._source / name, f"{self._staging}/{name}")
+        if small:
+            self._rclone.copy(str(self._source), self._remote.path(self._staging), small, parallel=self._parallel)
+
+    def _whole(self, folder: str, found: dict[str, Entry]) -> set[str]:
+        """Return which files of a folder, listed without checksums, are whole; without reading them back."""
+        fitting = [name for name, entry in found.items() if entry.size == self._items[name].size]
+        if fitting and (hash_name := self._hash_name()):
+            size = sum(found[name].size for name in fitting)
+            found = found | self._rclone.listing(self._remote.path(folder), fitting, hash_name=hash_name, size=size)
+        return {name for name in fitting if self._matches(name, found[name])}
 
     def _confirm(self, final: str) -> None:
         found = self._rclone.listing(self._remote.path(final), list(self._items))
@@ -147,16 +185,6 @@ class Delivery:
                 raise Conflict(f"{self._remote.locate(final, name)}: a different file with {size} bytes has this name")
             if size is None:
                 raise DeliveryError(f"{self._remote.locate(final, name)}: not there after the rename; it is sent again")
-
-    def _look(self, folder: str, names: list[str]) -> dict[str, Entry]:
-        """Find files in a folder; those whose size fits with their checksum, if the target states one."""
-        place = self._remote.path(folder)
-        found = self._rclone.listing(place, names)
-        fitting = [name for name, entry in found.items() if entry.size == self._items[name].size]
-        if fitting and (hash_name := self._hash_name()):
-            size = sum(found[name].size for name in fitting)
-            found |= self._rclone.listing(place, fitting, hash_name=hash_name, size=size)
-        return found
 
     def _matches(self, name: str, entry: Entry) -> bool:
         if entry.size != self._items[name].size:
@@ -172,13 +200,12 @@ class Delivery:
 
     def _hash_name(self) -> str | None:
         """Return the checksum to compare, None when every byte must be read back."""
-        if not self._asked and self._remote.verify != "download":
-            stated = self._rclone.hashes()
-            self._hash = next((name for name in KNOWN_HASHES if name in stated), None)
-            if self._hash is None and self._remote.verify == "hash":
-                raise DeliveryError("the target states no checksum that we know; set `verify: download` for it")
-        self._asked = True
-        return self._hash
+        if self._remote.verify == "download":
+            return None
+        name = next((name for name in KNOWN_HASHES if name in self._rclone.hashes()), None)
+        if name is None and self._remote.verify == "hash":
+            raise DeliveryError("the target states no checksum that we know; set `verify: download` for it")
+        return name
 
     def _digest(self, name: str) -> Digests:
         """Checksums of the original, which must be what its manifest or index says."""

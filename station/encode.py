@@ -31,7 +31,7 @@ TICK = 0.5
 REPORT = 1.0
 """Seconds between two reports."""
 BEAT = 120.0
-"""Seconds that a look at `todo/` may take: every job in it may wait for a few time-outs of its source."""
+"""Seconds that a look at one job may take: a few time-outs of its source, many times over."""
 SWEEP = 600.0
 """Seconds between two removals of working folders whose job was taken away."""
 RECHECK = 3.0
@@ -60,6 +60,7 @@ class Encode:
         self.waiting: dict[str, str] = {}
         self.results = {"done": 0, "failed": 0, "put_back": 0}
         self._later: dict[str, tuple[float, str]] = {}
+        self._ready: dict[str, float] = {}
         self._looked: dict[str, tuple[float, str | None]] = {}
         self._beat = self._swept = time.monotonic()
 
@@ -71,6 +72,7 @@ class Encode:
         waiting: dict[str, str] = {}
         ids: set[str] = set()
         for found in self.folder.scan():
+            self._beat = time.monotonic()
             name = found.path.name
             try:
                 job, id_ = self._understand(found)
@@ -126,7 +128,10 @@ class Encode:
             if time.monotonic() - since > RECHECK:
                 known = self.worker.unready(job, time.time())
                 self._looked[name] = (time.monotonic(), known)
-        return known or self.gate.refusal(len(self.running), time.time())
+        if known:
+            return known
+        waited = time.monotonic() - self._ready.setdefault(id_, time.monotonic())
+        return self.gate.refusal(len(self.running), time.time(), waited)
 
     def _begin(self, found: Waiting, job: jobs.Job | None, id_: str) -> str | None:
         try:
@@ -139,6 +144,7 @@ class Encode:
             self.folder.forget(id_)
             return "is being changed"
         self._looked.pop(found.path.name, None)
+        self._ready.pop(id_, None)
         if crashes >= limit:
             reason = f"was cut off {crashes} times: each time the encoder crashed or stalled while at it"
             self._refuse(path, {"reason": reason, "what_to_do": "see the unit's journal; move it back to try again"})
@@ -219,12 +225,12 @@ class Encode:
         self.recover()
         labels = {"role": self.config.role, "instance": self.config.instance}
         metric = metrics.Metrics(self.config.paths.metrics, labels)
+        self._tell(metric)
         notify.ready("looking for jobs")
         scout = threading.Thread(target=self._scout, name="scout", daemon=True)
         scout.start()
         while not self.stop.wait(REPORT):
-            running = [progress for progress, _ in list(self.running.values())]
-            tell(self.config, metric, running, dict(self.waiting), self.folder.failed(), self.results)
+            self._tell(metric)
             if time.monotonic() - self._beat < BEAT and scout.is_alive():
                 notify.watchdog()
         notify.stopping("putting jobs back")
@@ -233,6 +239,10 @@ class Encode:
             thread.join(max(0.0, deadline - time.monotonic()))
         self.folder.close()
         return 0
+
+    def _tell(self, metric: metrics.Metrics) -> None:
+        running = [progress for progress, _ in list(self.running.values())]
+        tell(self.config, metric, running, dict(self.waiting), self.folder.failed(), self.results)
 
     def _scout(self) -> None:
         while not self.stop.is_set():

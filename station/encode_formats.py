@@ -114,7 +114,7 @@ def audio_spec(talk: Talk, norms: Sequence[str], id_: str, options: Mapping[str,
 def _mp4(chosen: Mapping[str, Any]) -> list[str]:
     return [
         *("-c:v", "libx264", "-preset", str(chosen.get("preset", "fast")), "-crf", str(chosen.get("crf", 21))),
-        *("-profile:v", "high", "-c:a", "aac", "-ar", str(SAMPLES)),
+        *("-c:a", "aac", "-ar", str(SAMPLES)),
         *("-b:a", f"{chosen.get('audio_bitrate', 160)}k", "-movflags", "+faststart"),
     ]
 

@@ -10,13 +10,12 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from station import ffmpeg_task, files
+from station import ffmpeg_task, files, manifest
 from station.config import Config, merge
-from station.encode_job import JobFailed, tools
+from station.encode_job import JobFailed
 from station.encode_progress import JobProgress
 from station.job import JobError, loose_id
 from station.script_job import ScriptError, run_script
@@ -79,27 +78,9 @@ def run(
         report = {key: value for key, value in result.report().items() if key != "reason"}
         raise JobFailed(f"{script}: {result.reason}", advice, **report)
     progress.end("script")
-    made = [_described(path, product) for path in sorted(product.rglob("*")) if path.is_file()]
-    if not made:
+    about = manifest.of_script(id_, job, script, product)
+    if about is None:
         return False
     files.sync_folder(product)
-    manifest = {
-        "schema": 1,
-        "id": id_,
-        **{key: job[key] for key in ("title", "presenters", "source", "start", "end") if key in job},
-        # What the program read is not known: no recording counts as saved because of it.
-        "ranges": [],
-        "files": made,
-        "tools": {**tools(), "script": script},
-        "finished_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-    }
-    files.write_json(work / "manifest.json", manifest, durable=True)
+    files.write_json(work / "manifest.json", about, durable=True)
     return True
-
-
-def _described(path: Path, product: Path) -> dict[str, Any]:
-    files.sync_file(path)
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    name = path.relative_to(product).as_posix()
-    return {"name": name, "size": path.stat().st_size, "sha256": sha256, "format": path.suffix.lstrip(".")}

@@ -134,10 +134,14 @@ def _report(kind: str, who: str, fd: int) -> str:
     return f"{kind}=mode=add:key={KEY}:value={who},{kind}=mode=print:file='pipe\\:{fd}':direct=1"
 
 
+def _skip(kind: str, made: Plan) -> str:
+    return f",{kind}=start={made.input.skip}" if made.input.skip else ""
+
+
 def _video(made: Plan, fd: int) -> str:
     width, height = made.size.split("x")
     steps = [
-        f"[0:v:0]settb=AVTB,trim=start_frame={made.input.skip},{_report('metadata', 'v', fd)}",
+        f"[0:v:0]settb=AVTB{_skip('trim', made)},{_report('metadata', 'v', fd)}",
         *(["yadif=deint=interlaced"] if made.deinterlace else []),
         f"fps={made.rate}",
         f"scale={width}:{height}:force_original_aspect_ratio=decrease:force_divisible_by=2",
@@ -150,7 +154,7 @@ def _video(made: Plan, fd: int) -> str:
 
 
 def _audio(made: Plan, track: Track, at: int, fd: int) -> str:
-    steps = [f"[{made.input.audio}:a:{track.stream}]aresample=48000:async=1000"]
+    steps = [f"[{made.input.audio}:a:{track.stream}]aresample=48000:async=1000{_skip('atrim', made)}"]
     if track.channels:
         left, right = track.channels[0] - 1, track.channels[-1] - 1
         steps.append(f"pan=stereo|c0=c{left}|c1=c{right}")

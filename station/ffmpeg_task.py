@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from station import bound
+
 STALL = 60.0
 """Seconds without any progress or any use of the processor. Not the budget's stall limit: that is for live media; a
 task of low priority beside live work may well wait for seconds."""
@@ -41,7 +43,7 @@ class TaskStopped(Exception):
 
 def guarded(command: Sequence[str]) -> list[str]:
     """The command, to be killed with the thread that starts it: what a killed encode leaves must not go on writing."""
-    return ["setpriv", "--pdeathsig", "KILL", "--", *command]
+    return bound.command(command)
 
 
 def run(
@@ -50,7 +52,7 @@ def run(
     progress: Callable[[float], None] = lambda seconds: None,
     stop: Callable[[], bool] = lambda: False,
     stall: float = STALL,
-    level: str = "warning",
+    level: str = "error",
 ) -> str:
     """Run `ffmpeg` with `arguments` in `folder` and return the end of what it said.
 

@@ -41,6 +41,7 @@ def write(path: Path, content: bytes | str, *, durable: bool = False, mode: int 
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)  # whatever the umask says
             file.write(data)
             file.flush()
             if durable:

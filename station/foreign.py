@@ -19,7 +19,7 @@ import sys
 import time
 from urllib.parse import urlsplit
 
-from station import notify
+from station import bound, notify
 from station.config import EX_CONFIG, ConfigError, set_up_log
 
 log = logging.getLogger(__name__)
@@ -62,8 +62,8 @@ class Probe:
 
 def supervise(probe: Probe, interval: float, command: list[str]) -> int:
     """Run the daemon until it ends; returns its exit status, 128 + n for signal n."""
-    # setpriv: the daemon must not outlive us and hold its port.
-    process = subprocess.Popen(["/usr/bin/setpriv", "--pdeathsig", "TERM", "--", *command])
+    # It must not outlive us and hold its port.
+    process = subprocess.Popen(bound.command(command, signal.SIGTERM))
     stopping = False
 
     def forward(number: int, frame: object) -> None:

@@ -78,6 +78,7 @@ class Rclone:
         self._report = report
         self._rate = rate
         self._stall_limit = stall_limit
+        self._hashes: list[str] | None = None
 
     def copy(self, source: str, destination: str, names: Sequence[str], *, parallel: int = 1) -> None:
         """Send the named files below the folder `source` to the folder `destination`, `parallel` at a time."""
@@ -87,7 +88,7 @@ class Rclone:
     def move(self, source: str, destination: str, names: Sequence[str]) -> None:
         """Rename the named files below one folder at the target to another; what differs is never overwritten."""
         with self._listed(names) as chosen:
-            self.run("move", *chosen, "--immutable", source, destination)
+            self.run("move", *chosen, "--immutable", "--delete-empty-src-dirs", source, destination)
 
     def replace(self, source: str, destination: str) -> None:
         """Rename one file at the target, over another one if it is there."""
@@ -96,11 +97,6 @@ class Rclone:
     def delete(self, path: str) -> None:
         """Delete one file at the target."""
         self.run("deletefile", path)
-
-    def prune(self, folder: str) -> None:
-        """Remove a folder at the target if nothing but empty folders is in it."""
-        with contextlib.suppress(RcloneError):
-            self.run("rmdirs", folder)
 
     def listing(self, folder: str, names: Sequence[str], *, hash_name: str = "", size: int = 0) -> dict[str, Entry]:
         """Look for the named files below a folder at the target; those that are there, by name.
@@ -117,12 +113,19 @@ class Rclone:
             text = self.run("lsjson", *options, folder, patience=size / HASH_RATE)
         return {
             item["Path"]: Entry(int(item["Size"]), str(item.get("Hashes", {}).get(hash_name, "")))
-            for item in json.loads(text)
+            for item in _parsed(text)
         }
 
     def hashes(self) -> list[str]:
-        """Return the names of the checksums that the target states."""
-        return list(json.loads(self.run("backend", "features", self.remote.path())).get("Hashes") or [])
+        """Return the names of the checksums that the target states; it is asked once."""
+        if self._hashes is None:
+            self._hashes = list(_parsed(self.run("backend", "features", self.remote.path())).get("Hashes") or [])
+        return self._hashes
+
+    @property
+    def hashes_known(self) -> bool:
+        """Say whether the target was asked and states checksums."""
+        return bool(self._hashes)
 
     def read_back(self, folder: str, names: Sequence[str], size: int) -> dict[str, str]:
         """Download the named files below a folder, `size` bytes, and return their SHA-256 by name."""
@@ -186,6 +189,13 @@ class Rclone:
             if time.monotonic() - since > self._stall_limit + patience:
                 raise RcloneError(self.remote.scrub(f"no advance for {self._stall_limit + patience:.0f} s; {log.last}"))
         log.read(0)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise RcloneError(f"rclone printed no JSON: {text[:80]!r}") from error
 
 
 class _Log:

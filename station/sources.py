@@ -25,8 +25,7 @@ class Input:
     source connects to us, so that waiting is no stall. `listing` is the content
     of an ffconcat file that takes the place of `{listing}` in the arguments: it
     keeps a password off the argument list. `secrets` must be kept out of logs.
-    `skip` frames at the beginning came while ffmpeg looked at its input: of a
-    generated picture they show too early a time.
+    `skip` is how many seconds at the beginning are left out.
     """
 
     name: str
@@ -35,15 +34,13 @@ class Input:
     tracks: int | None = None
     listens: bool = False
     listing: str | None = None
-    skip: int = 0
+    skip: float = 0
     secrets: Sequence[str] = field(default=(), repr=False)
 
 
 LISTING = "{listing}"
 _PROBE = ["-analyzeduration", "1500000", "-probesize", "5000000"]
 """ffmpeg looks at a source for at most 1.5 s: with the input timeout that stays below the stall limit."""
-_NO_PROBE = ["-fpsprobesize", "0", "-analyzeduration", "0"]
-"""Else ffmpeg generates 20 frames at once to find out the rate [measured]; one it takes even so."""
 _PROTOCOLS = "file,crypto,data,http,https,tcp,tls,udp,rtp,srt"
 
 
@@ -126,7 +123,8 @@ def _file(source: dict[str, Any], config: Config) -> Input:
 
 def _devices(source: dict[str, Any], rate: str) -> Input:
     device = typed(source, "device", str)
-    video = ["-f", "v4l2", "-thread_queue_size", "512", "-framerate", str(source.get("rate", rate))]
+    video = ["-f", "v4l2", "-thread_queue_size", "512", "-timestamps", "abs"]
+    video += ["-framerate", str(source.get("rate", rate))]
     if size := source.get("size"):
         video += ["-video_size", str(size)]
     if pixels := source.get("format"):
@@ -135,7 +133,7 @@ def _devices(source: dict[str, Any], rate: str) -> Input:
     sound = source.get("audio_device")
     if not sound:
         return Input(device, video, tracks=0)
-    # Both devices stamp with their own start as zero; -isync puts the second on the first one's time line.
+    # ffmpeg sets the start of each input to zero; -isync keeps the distance between them, which both tell in wall time.
     audio = ["-f", "alsa", "-thread_queue_size", "1024", "-sample_rate", "48000"]
     audio += ["-channels", str(source.get("audio_channels", 2)), "-isync", "0", "-i", str(sound)]
     return Input(f"{device} and {sound}", [*video, *audio], audio=1, tracks=1)
@@ -153,7 +151,7 @@ def resolve(config: Config, *, size: str, rate: str, tracks: int) -> Input:
     match kind:
         case "testcard":
             graph = testcard.graph(size, rate, tracks)
-            return Input("test card", ["-re", *_NO_PROBE, "-f", "lavfi", "-i", graph], tracks=tracks, skip=1)
+            return Input("test card", ["-f", "lavfi", "-i", graph], tracks=tracks, skip=testcard.LATE)
         case "file":
             return _file(source, config)
         case "v4l2":

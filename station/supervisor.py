@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
+from station import bound
 from station.exits import Ending, judge
 
 log = logging.getLogger(__name__)
@@ -105,9 +106,7 @@ class Child:
                 fcntl.fcntl(read, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
         arguments = list(command(written))
         # The child must die with us, or it would hold the device; a cgroup does that too, but not by hand.
-        wrapped = ["/usr/bin/setpriv", "--pdeathsig", "KILL", "--"]
-        if nice:
-            wrapped += ["/usr/bin/nice", "-n", str(nice)]
+        program = ["/usr/bin/nice", "-n", str(nice), *arguments] if nice else arguments
         self.started = time.monotonic()
         self.errors: deque[str] = deque(maxlen=40)
         self._asked: float | None = None
@@ -116,7 +115,7 @@ class Child:
         self._suppressed = 0
         try:
             self._process = subprocess.Popen(
-                wrapped + arguments,
+                bound.command(program),
                 stdin=subprocess.DEVNULL,
                 stdout=written.get("stdout", subprocess.DEVNULL),
                 stderr=written.get("stderr", subprocess.DEVNULL),
@@ -133,7 +132,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process id of the program itself (setpriv and nice exec it)."""
+        """The process id of the program itself (what stands before it execs it)."""
         return self._process.pid
 
     def read(self, name: str, size: int = 1 << 18) -> bytes | None:

@@ -18,6 +18,10 @@ CELLS = TIME_BITS + CHECK_BITS
 STRIP = 18
 """The strip is this fraction of the picture's height: 10 lines of 180, 40 of 720."""
 FONT = "/usr/share/fonts/truetype/dejavu/DejaVuSansMono.ttf"
+LATE = 1.0
+"""Seconds at the beginning in which frames are generated in a burst, while ffmpeg sets itself up: leave them out."""
+CATCH_UP = 30
+"""Seconds that a starved machine may fall behind and make good; beyond, the picture's pace begins anew."""
 TONE = 400
 TONE_STEP = 200
 """Track n (from 0) sounds at TONE + n * TONE_STEP Hz, so that a swapped label is heard and measured."""
@@ -31,9 +35,9 @@ def tone(track: int) -> int:
 def graph(size: str, rate: str, tracks: int) -> str:
     """The lavfi graph: video on out0, then as many stereo tracks.
 
-    `size` as `1280x720`, `rate` as `25` or `30000/1001`. One graph and so one
-    input: ffmpeg reads several inputs ahead in threads, and the time in the
-    picture would then be early.
+    `size` as `1280x720`, `rate` as `25` or `30000/1001`. It keeps its own pace
+    (do not add `-re`): ffmpeg generates frames ahead of taking them, and the time
+    in the picture would then be early by a frame [measured].
     """
     width, height = (int(part) for part in size.split("x"))
     strip = max(8, height // STRIP // 2 * 2)
@@ -42,7 +46,7 @@ def graph(size: str, rate: str, tracks: int) -> str:
     cells = f"255*mod(if(lt(X,{TIME_BITS}),{bit},{check}),2)"
     text = r"%{gmtime\:%Y-%m-%d} %{pts\:hms} UTC"
     video = (
-        f"smptehdbars=size={size}:rate={rate},format=yuv420p,settb=AVTB,setpts=RTCTIME,split[card][time];"
+        f"smptehdbars=size={size}:rate={rate},format=yuv420p,realtime=limit={CATCH_UP},settb=AVTB,setpts=RTCTIME,split[card][time];"
         f"[time]scale={CELLS}:1,format=gray,geq=lum='{cells}',scale={width}:{strip}:flags=neighbor[strip];"
         f"[card][strip]overlay=0:{height - strip},setpts='mod(PTS,86400000000)',"
         f"drawtext=fontfile={FONT}:text='{text}':fontsize={max(12, height // 14)}:x=(w-tw)/2:y=h/3:"

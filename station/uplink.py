@@ -11,6 +11,7 @@ from typing import Any
 from station import files, notify, utc
 from station.beat import Beat
 from station.config import Config, ConfigError
+from station.deliver import LargeFiles
 from station.metrics import Metrics
 from station.rclone import Progress, Rclone
 from station.remote import Remote, open_remote
@@ -43,7 +44,9 @@ class Uplink:
         self.target = config.option("target", str)
         if self.target not in config.targets:
             raise ConfigError("options.target", f"is {self.target!r}; known are {', '.join(config.targets) or 'none'}")
-        self.remote = self._open()
+        self.remote: Remote = open_remote(self.target, config.targets[self.target], config.paths.run)
+        self._rclone_conf = self.remote.config.read_bytes()
+        self._rclone: Rclone | None = None
         self.metrics = Metrics(config.paths.metrics, {"role": config.role, "instance": config.instance})
         self.sent = 0
         self._before = 0
@@ -52,14 +55,24 @@ class Uplink:
         self._reported = 0.0
         self.rate()
 
-    def _open(self) -> Remote:
-        return open_remote(self.target, self.config.targets[self.target], self.config.paths.run)
-
     def rclone(self) -> Rclone:
         """Return rclone for the target, with progress going to the status."""
-        # rclone notes in its file which checksums a server has; after a bad moment that may be "none" for good.
-        self.remote = self._open()
-        return Rclone(self.remote, self.beat.tick, self.report, self.rate)
+        # rclone notes in its file which checksums a server has; after a bad moment that would be "none" for good.
+        if self._rclone is None or not self._rclone.hashes_known:
+            files.write(self.remote.config, self._rclone_conf, mode=0o600)
+            self._rclone = Rclone(self.remote, self.beat.tick, self.report, self.rate)
+        return self._rclone
+
+    def large(self) -> LargeFiles | None:
+        """Return what goes on in the middle of a large file after a cut, where there is such a way."""
+        if self.remote.kind != "sftp":
+            return None
+        # Half a second and 20 MB, which only a large file is worth.
+        from station import sftp_resume
+
+        entry = self.config.targets[self.target]
+        sender = sftp_resume.Sender(self.remote, entry, self.beat.tick, self.report, self.rate)
+        return LargeFiles(sftp_resume.LARGE, sender.send)
 
     def rate(self) -> int | None:
         """Return the limit in bytes per second: the instance's own, else its share of the event's, else None."""

@@ -127,14 +127,16 @@ class Uploader:
 
     def _deliver(self, product: Product, folder: Path) -> dict[str, Any]:
         """Send and verify; returns what the receipt says of the target."""
-        delivery = Delivery(self._uplink.rclone(), folder, product.items, self._beat.tick)
+        rclone = self._uplink.rclone()
         staging = "/".join([INCOMING, self._uplink.staging, f"{product.id}-{product.version[:8]}"])
+        large = self._uplink.large()
+        delivery = Delivery(rclone, folder, product.items, staging, self._beat.tick, large=large)
         # A replaced product goes beside the earlier one: what has its final name at the target stays as it is.
         for name in (product.id, f"{product.id}.{product.version[:8]}"):
             final = "/".join([*self._uplink.place, name])
             same, differ = delivery.state(final)
             if not differ:
-                verified = delivery.run(staging, final, same)
+                verified = delivery.run(final, same)
                 locate = self._uplink.remote.locate
                 urls = {item.name: locate(*final.split("/"), *item.name.split("/")) for item in product.items}
                 return {"verified_by": verified, "url": locate(*final.split("/")), "urls": urls}
@@ -223,6 +225,10 @@ def run(config: Config) -> int:
         Uploader(config, beat).run()
     except Stopped:
         notify.stopping()
+    except OSError as error:
+        # The disk, or a program that is not installed: nothing that waiting within this process would mend.
+        log.error("cannot go on: %s", error)
+        return 1
     return 0
 
 

@@ -28,7 +28,7 @@ def assemble(session: Session, roles: Catalogue, require_secrets: bool) -> Event
         roles: the catalogue, whose defaults are filled in.
         require_secrets: whether an unreadable secret is a finding.
     """
-    sources = Sources(session.loader, session.folder)
+    sources = Sources(session.loader, session.folders, [source for source in session.sources if source.is_dir()])
     reader = Reader(session, sources, require_secrets)
     event = _event(session, reader)
     event.rooms = _rooms(session, reader)
@@ -40,6 +40,7 @@ def assemble(session: Session, roles: Catalogue, require_secrets: bool) -> Event
         *sources.findings,
         *misplaced,
         *placement.variable_findings(session.manager, sources, event.stations),
+        *placement.names_without_a_line(session.variables, sources, event.stations),
         *reader.findings,
     ]
     if require_secrets:

@@ -126,7 +126,7 @@ class Revision:
     def __init__(self, folder: str | Path) -> None:
         command = ["git", "-C", str(folder), "describe", "--always", "--dirty=+dirty", "--abbrev=12", "--exclude=*"]
         try:
-            self._git: subprocess.Popen[str] | None = subprocess.Popen(  # noqa: S603 - fixed program
+            self._git: subprocess.Popen[str] | None = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
             )
         except OSError:
@@ -164,20 +164,19 @@ def render_all(event: Any, stations: Iterable[str], request: Mapping[str, Any], 
         path = payload_path(folder, name)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(handle, "wb") as file:
+        with os.fdopen(handle, "wb") as file:
             file.write(packer.pack({**request, "manifest": rendered.manifest}, rendered.blobs))
 
 
 def failure_text(result: Mapping[str, Any]) -> str | None:
-    """Return why a result is a failure, with the journal's last lines, or None if it is none."""
+    """Return why a result is a failure, or None if it is none; the journal is in the result itself."""
     error, failed = result.get("error"), result.get("failed")
     if error:
         return f"{error['error']}: {error['message']}"
     if not failed:
         return None
     back = f" Went back to generation {failed['went_back_to']}." if "went_back_to" in failed else ""
-    journal = "".join(f"\n    {line}" for line in failed.get("journal", []))
-    return f"{failed['unit']}: {failed['why']}.{back}{journal}"
+    return f"{failed['unit']}: {failed['why']}.{back}"
 
 
 def answer(result: Mapping[str, Any], after_provision: bool = False) -> dict[str, Any]:

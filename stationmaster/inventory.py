@@ -89,17 +89,37 @@ def from_ansible(
 
 def _absolute(source: str | Path) -> str:
     text = str(source)
-    return text if "," in text else str(Path(text).expanduser().absolute())
+    # as Ansible does it: `..` goes, symbolic links stay
+    return text if "," in text else os.path.abspath(Path(text).expanduser())  # noqa: PTH100
 
 
 class Session:
-    """One inventory as Ansible read it: `manager`, each host's merged `variables`, `loader`, and its `folder`."""
+    """One inventory as Ansible read it.
 
-    def __init__(self, manager: Any, variables: dict[str, dict[str, Any]], loader: Any, folder: Path) -> None:
+    `manager` and `loader` are Ansible's, `variables` each host's merged ones,
+    `sources` the folders and files that were given.
+    """
+
+    def __init__(self, manager: Any, variables: dict[str, dict[str, Any]], loader: Any, sources: list[Path]) -> None:
         self.manager = manager
         self.variables = variables
         self.loader = loader
-        self.folder = folder
+        self.sources = sources
+
+    @property
+    def folder(self) -> Path:
+        """Return the inventory's own folder, where `files/` lies."""
+        return _folder(self.sources[0])
+
+    @property
+    def folders(self) -> list[Path]:
+        """Return the folders whose group_vars and host_vars count, as given and without symbolic links."""
+        given = [_folder(source) for source in self.sources]
+        return list(dict.fromkeys([*given, *(folder.resolve() for folder in given)]))
+
+
+def _folder(source: Path) -> Path:
+    return source if source.is_dir() else source.parent
 
 
 def _read(sources: list[str], vault: Sequence[tuple[str, Any]] | None) -> Session:
@@ -114,9 +134,8 @@ def _read(sources: list[str], vault: Sequence[tuple[str, Any]] | None) -> Sessio
     if missing or not sources:
         raise UnusableInventory([invalid(f"there is no inventory {name}") for name in missing or ["at all: use -i"]])
     loader = RecordingLoader()
-    first = Path(sources[0])
-    folder = first if first.is_dir() else first.parent
-    loader.set_basedir(str(folder))
+    paths = [Path(source) for source in sources]
+    loader.set_basedir(str(_folder(paths[0])))
     loader.set_vault_secrets(list(vault) if vault else None)
     try:
         manager = InventoryManager(loader=loader, sources=sources)
@@ -131,7 +150,7 @@ def _read(sources: list[str], vault: Sequence[tuple[str, Any]] | None) -> Sessio
         raise UnusableInventory(broken)
     if not manager.hosts and not manager.groups.get("rooms"):
         raise UnusableInventory([invalid(f"{', '.join(sources)}: no stations found in it; is it an inventory?")])
-    return Session(manager, hosts, loader, folder)
+    return Session(manager, hosts, loader, paths)
 
 
 def _broken(manager: Any, loader: Any) -> list[Finding]:

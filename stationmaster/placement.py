@@ -13,7 +13,7 @@ from stationmaster import origins
 from stationmaster.addresses import ROOMS_GROUP, SERVICES_GROUP
 from stationmaster.findings import Finding, hint, invalid, listed, nearest, place
 from stationmaster.model import Origin, Station
-from stationmaster.sources import VARS_FOLDERS, Definition, Sources
+from stationmaster.sources import VARS_FOLDERS, Definition, Sources, entity_of, parts_below
 from stationmaster.variables import VARIABLES, scope_of
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -104,12 +104,12 @@ def definitions_of(sources: Sources, host: Any, variable: str) -> list[Definitio
     return [*found, *sources.of("host", str(host.name), variable)]
 
 
-def may_be_sealed(unreadable: Iterable[str], folder: Path, host: Any) -> bool:
+def may_be_sealed(unreadable: Iterable[str], folders: Iterable[Path], host: Any) -> bool:
     """Say whether a file that could not be decrypted may set variables of this very host."""
     names = {str(host.name), *(str(group.name) for group in host.get_groups())}
     for file in unreadable:
-        parts = Path(file).relative_to(folder).parts if Path(file).is_relative_to(folder) else ()
-        if len(parts) > 1 and parts[0] in VARS_FOLDERS and (parts[1] in names or Path(parts[1]).stem in names):
+        parts = parts_below(file, folders)
+        if len(parts) > 1 and parts[0] in VARS_FOLDERS and entity_of(parts[1]) in names:
             return True
     return False
 
@@ -124,10 +124,7 @@ def variable_findings(manager: Any, sources: Sources, stations: Mapping[str, Sta
         concerned = _concerned(manager, definition, stations)
         valid = VARIABLES[scope]
         if definition.name not in valid:
-            every = [name for names in VARIABLES.values() for name in names]
-            close = nearest(definition.name, every)
-            told = f"{' Allowed' if close else '; allowed'}: {listed(valid)}"
-            message = f"unknown variable {definition.name!r}{hint(close)}{told}"
+            message, close = _unknown(definition.name)
             found.append(
                 invalid(
                     message,
@@ -148,6 +145,32 @@ def variable_findings(manager: Any, sources: Sources, stations: Mapping[str, Sta
     for name in stations:
         found.extend(_between_groups(sources, manager.hosts[name]))
     return found
+
+
+def names_without_a_line(
+    variables: Mapping[str, Mapping[str, Any]], sources: Sources, stations: Iterable[str]
+) -> list[Finding]:
+    """Find unknown names that no YAML file sets: those of INI files, scripts and plugins."""
+    known = {definition.name for definition in sources.definitions}
+    users: dict[str, list[str]] = {}
+    for station in stations:
+        for name in map(str, variables[station]):
+            scope = scope_of(name)
+            if scope is not None and name not in VARIABLES[scope] and name not in known:
+                users.setdefault(name, []).append(station)
+    found = []
+    for name, concerned in users.items():
+        message, close = _unknown(name)
+        allowed = sorted(VARIABLES[scope_of(name) or ""])
+        found.append(invalid(message, stations=concerned, path=name, value=name, allowed=allowed, suggestion=close))
+    return found
+
+
+def _unknown(name: str) -> tuple[str, str | None]:
+    valid = VARIABLES[scope_of(name) or ""]
+    close = nearest(name, [known for names in VARIABLES.values() for known in names])
+    told = f"{' Allowed' if close else '; allowed'}: {listed(valid)}"
+    return f"unknown variable {name!r}{hint(close)}{told}", close
 
 
 def _concerned(manager: Any, definition: Definition, stations: Mapping[str, Station]) -> list[str]:

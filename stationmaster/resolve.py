@@ -175,3 +175,16 @@ def receipt_urls(event: Event, catalogue: Catalogue, station: Station, instance:
             else:
                 waiting.append(below)
     return [found[key] for key in sorted(found)]
+
+
+def copy_urls(event: Event, catalogue: Catalogue, station: Station, instance: Instance) -> list[str]:
+    """Return the URLs of the instances that keep a copy of an instance's media: they read media and provide it."""
+    name = f"{station.name}/{instance.id}"
+    return sorted(
+        base_url(event, other, consumer)
+        for other in event.stations.values()
+        for consumer in other.instances()
+        if (row := catalogue.roles.get(consumer.role)) is not None
+        and row.provides == "media"
+        and name in references(catalogue, consumer)
+    )

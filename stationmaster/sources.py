@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,24 +106,27 @@ class Sources:
 
     Args:
         loader: the loader after Ansible has read everything.
-        folder: the inventory's folder, whose group_vars and host_vars count.
+        folders: the folders whose group_vars and host_vars count.
+        trees: those of them that were given as a whole.
     """
 
-    def __init__(self, loader: RecordingLoader, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, loader: RecordingLoader, folders: Sequence[Path], trees: Sequence[Path]) -> None:
         self.definitions: list[Definition] = []
         self.placements: dict[str, Placement] = {}
         self.findings: list[Finding] = []
         self.unreadable = sorted(loader.unreadable)
         for path, data in loader.files.items():
-            kind = VARS_FOLDERS.get(_vars_folder(Path(path), folder) or "")
-            if kind is not None:
-                entity = Path(path).relative_to(folder).parts[1]
-                self._record(kind, Path(entity).stem if entity.endswith((".yml", ".yaml", ".json")) else entity, data)
+            parts = parts_below(path, folders)
+            if len(parts) > 1 and parts[0] in VARS_FOLDERS:
+                self._record(VARS_FOLDERS[parts[0]], entity_of(parts[1]), data)
+            elif not parts or any(part in VARS_FOLDERS for part in parts):
+                continue  # read for variables that do not count, or not ours
             elif isinstance(data, Mapping) and "plugin" not in data:
                 for group, body in data.items():
                     self._group(group, body)
             self.findings.extend(duplicate_keys(path))
+        for folder in trees:
+            self.findings.extend(_never_read(folder))
         self._by_entity: dict[tuple[str, str, str], list[Definition]] = {}
         for definition in self.definitions:
             self._by_entity.setdefault((definition.kind, definition.entity, definition.name), []).append(definition)
@@ -188,11 +191,27 @@ class Sources:
         )
 
 
-def _vars_folder(path: Path, folder: Path) -> str | None:
-    if not path.is_relative_to(folder):
-        return None
-    parts = path.relative_to(folder).parts
-    return parts[0] if len(parts) > 1 else None
+def parts_below(path: str, folders: Iterable[Path]) -> tuple[str, ...]:
+    """Return the parts of a path below the first of the folders that holds it, nothing if none does."""
+    for folder in folders:
+        if Path(path).is_relative_to(folder):
+            return Path(path).relative_to(folder).parts
+    return ()
+
+
+def entity_of(name: str) -> str:
+    """Return the host or group whose variables a file or folder of that name holds."""
+    return name.rpartition(".")[0] if name.endswith((".yml", ".yaml", ".json")) else name
+
+
+def _never_read(folder: Path) -> Iterator[Finding]:
+    """Find group_vars and host_vars below sub-folders: Ansible reads only those beside the inventory's top."""
+    for name in VARS_FOLDERS:
+        for found in sorted(folder.glob(f"*/{name}")):
+            message = (
+                f"Ansible never reads {found.relative_to(folder)}: move it to {name} in the inventory's own folder"
+            )
+            yield invalid(message, origin=Origin("", str(found)), path=name)
 
 
 def duplicate_keys(path: str) -> list[Finding]:

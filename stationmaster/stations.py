@@ -16,8 +16,9 @@ from stationmaster.model import Instance, Origin, Room, Station
 from stationmaster.options import fill_defaults
 from stationmaster.resolve import WEB_INSTANCE, WEB_ROLE
 from stationmaster.rules.uniqueness import normal_mac
+from stationmaster.schema_text import shown
 from stationmaster.scopes import Reader, chain_of
-from stationmaster.validation import shown
+from stationmaster.variables import VARIABLES
 
 INSTANCE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 NOTHING = "a station that wants nothing says `station_roles: {}`"
@@ -184,10 +185,10 @@ class StationBuilder:
 
     def _missing_roles(self) -> None:
         session = self.reader.session
-        if placement.may_be_sealed(session.loader.unreadable, session.folder, self.host):
+        if placement.may_be_sealed(session.loader.unreadable, session.folders, self.host):
             return
-        names = [str(name) for name in self.variables]
-        close = nearest("station_roles", [name for name in names if "role" in name and not name.endswith("_defaults")])
+        names = [str(name) for name in self.variables if str(name) not in VARIABLES["station"]]
+        close = nearest("station_roles", [name for name in names if "rol" in name and not name.endswith("_defaults")])
         if close is not None and close.startswith("station_"):
             return  # told as an unknown variable, with its line
         meant = f"; was {close!r} meant for it?" if close else ""

@@ -60,4 +60,7 @@ def rows(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     lines = ["", *("  ".join(row[column].ljust(widths[column]) for column in used).rstrip() for row in cells)]
     for station, result in sorted(results.items()):
         lines += [f"{station}: {note}" for note in result.get("notes") or []]
+        journal = (result.get("failed") or {}).get("journal")
+        if journal:
+            lines += [f"{station}: the journal of {result['failed']['unit']}:", *(f"    {line}" for line in journal)]
     return lines

@@ -17,19 +17,10 @@ from jsonschema.exceptions import ValidationError
 from stationmaster.findings import HIDDEN, dotted, hint, listed, nearest
 from stationmaster.model import Path
 from stationmaster.options import annotated
+from stationmaster.schema_text import choices, describe, shown
 
 _SECRET_NAME = re.compile("pass|secret|token|_key$|^key$", re.IGNORECASE)
 """A misspelt `pasword` carries a password all the same."""
-
-TYPE_NAMES = {
-    "object": "a mapping",
-    "array": "a list",
-    "string": "text",
-    "integer": "a whole number",
-    "number": "a number",
-    "boolean": "true or false",
-    "null": "null",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +159,8 @@ def _missing(error: ValidationError) -> Iterator[Problem]:
             below = schema.get("properties", {}).get(key, {})
             about = f": {below['description']}" if isinstance(below, dict) and below.get("description") else ""
             path = (*error.absolute_path, key)
-            choices = f"; allowed: {listed(_choices(below))}" if isinstance(below, dict) and _choices(below) else ""
-            yield Problem(path, f"{dotted(path)} is missing{about}{choices}", None, describe(below))
+            told = f"; allowed: {listed(choices(below))}" if isinstance(below, dict) and choices(below) else ""
+            yield Problem(path, f"{dotted(path)} is missing{about}{told}", None, describe(below))
 
 
 def _union(error: ValidationError) -> Iterator[Problem]:
@@ -179,12 +170,14 @@ def _union(error: ValidationError) -> Iterator[Problem]:
         by_branch.setdefault(int(inner.relative_schema_path[0]), []).append(inner)
     tag = _discriminator(branches, error.instance)
     if tag is not None:
-        key, choices = tag
+        key, by_number = tag
         given = cast("dict[str, Any]", error.instance).get(key)
-        chosen = [number for number, choice in choices.items() if given in choice]
+        chosen = [number for number, choice in by_number.items() if given in choice]
         if not chosen:
             if key in cast("dict[str, Any]", error.instance) or key not in _required(error.schema):
-                yield _wrong_tag(error, key, sorted({item for choice in choices.values() for item in choice}, key=str))
+                yield _wrong_tag(
+                    error, key, sorted({item for choice in by_number.values() for item in choice}, key=str)
+                )
             return
         # two branches may share a tag: the one that rejects least is meant
         candidates = [min(chosen, key=lambda number: len(by_branch.get(number, ())))]
@@ -222,24 +215,18 @@ def _discriminator(branches: list[Any], instance: Any) -> tuple[str, dict[int, l
         return None
     objects = {number: branch for number, branch in enumerate(branches) if isinstance(branch, dict)}
     keys = [
-        {key for key, below in branch.get("properties", {}).items() if isinstance(below, dict) and _choices(below)}
+        {key for key, below in branch.get("properties", {}).items() if isinstance(below, dict) and choices(below)}
         for branch in objects.values()
         if branch.get("type", "object") == "object"
     ]
     common = set.intersection(*keys) if keys else set()
     for key in sorted(common, key=lambda item: item != "type"):
         return key, {
-            number: _choices(branch["properties"][key])
+            number: choices(branch["properties"][key])
             for number, branch in objects.items()
             if key in branch.get("properties", {})
         }
     return None
-
-
-def _choices(schema: Mapping[str, Any]) -> list[Any]:
-    if "const" in schema:
-        return [schema["const"]]
-    return list(schema.get("enum", ()))
 
 
 def _wrong_tag(error: ValidationError, key: str, allowed: list[Any]) -> Problem:
@@ -256,66 +243,8 @@ def _wrong_tag(error: ValidationError, key: str, allowed: list[Any]) -> Problem:
 def _allowed(error: ValidationError) -> Any:
     schema = cast("dict[str, Any]", error.schema)
     if error.validator == "enum" or error.validator == "const":
-        return _choices(schema)
+        return choices(schema)
     if error.validator == "oneOf" and not error.context:
         names = [name for branch in cast("list[Any]", error.validator_value) for name in _required(branch)]
         return f"only one of {listed(names)}" if names else "a value that means exactly one of the alternatives"
     return describe(schema)
-
-
-def shown(value: Any) -> str:
-    """Return a value as it is shown in a message: short, and with its type told by JSON's quoting."""
-    if isinstance(value, dict):
-        return f"a mapping with {listed(value)}"[:120] if value else "an empty mapping"
-    if isinstance(value, list):
-        return f"a list of {len(value)}" if value else "an empty list"
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def describe(schema: Any) -> Any:
-    """Return what a schema allows: a list of values, or a phrase such as `a whole number from 1 to 65535`."""
-    if not isinstance(schema, Mapping):
-        return "anything" if schema else "nothing"
-    if _choices(schema):
-        return _choices(schema)
-    branches = [*schema.get("oneOf", ()), *schema.get("anyOf", ())]
-    if branches:
-        told = [describe(branch) for branch in branches]
-        return " or ".join(dict.fromkeys(listed(item) if isinstance(item, list) else str(item) for item in told))
-    kinds = schema.get("type", "object" if "properties" in schema else [])
-    names = [TYPE_NAMES.get(kind, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds)]
-    return " ".join([" or ".join(names) or "anything", *_limits(schema)])
-
-
-def _limits(schema: Mapping[str, Any]) -> Iterator[str]:
-    low, high = schema.get("minimum"), schema.get("maximum")
-    if low is not None and high is not None:
-        yield f"from {low} to {high}"
-    elif low is not None:
-        yield f"from {low} on"
-    elif high is not None:
-        yield f"up to {high}"
-    if "exclusiveMinimum" in schema:
-        yield f"above {schema['exclusiveMinimum']}"
-    if "exclusiveMaximum" in schema:
-        yield f"below {schema['exclusiveMaximum']}"
-    if "multipleOf" in schema:
-        yield f"in steps of {schema['multipleOf']}"
-    if schema.get("minLength"):
-        yield f"of at least {schema['minLength']} characters"
-    if "maxLength" in schema:
-        yield f"of at most {schema['maxLength']} characters"
-    if schema.get("minItems"):
-        yield f"with at least {schema['minItems']} entries"
-    if "maxItems" in schema:
-        yield f"with at most {schema['maxItems']} entries"
-    if schema.get("uniqueItems"):
-        yield "without repeats"
-    if "pattern" in schema:
-        yield f"that matches {schema['pattern']}"
-    if isinstance(schema.get("items"), Mapping):
-        inner = describe(schema["items"])
-        yield f"of {listed(inner) if isinstance(inner, list) else inner}"
-    if schema.get("description"):
-        yield f"({schema['description']})"

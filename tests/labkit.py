@@ -31,7 +31,10 @@ from pathlib import Path
 from typing import Any
 
 from stationmaster.lab import faults, image
+from stationmaster.lab.errors import LabError
+from stationmaster.lab.keys import FOLDER
 from stationmaster.lab.lab import find, machine
+from stationmaster.lab.network import link_up
 from stationmaster.lab.station import BOOT_SECONDS, Machine
 from stationmaster.lab.wish import CHECKOUT
 
@@ -155,6 +158,14 @@ class Lab:
         """The names of all stations."""
         return list(find(self.inventory).stations)
 
+    def whole(self) -> bool:
+        """Tell whether the lab stands, with all its stations running, plugged in and with free disks."""
+        try:
+            machines = [self.machine(name) for name in self.stations]
+        except LabError:
+            return False
+        return all(each.running() and link_up(each.plan) and not faults.filled(each) for each in machines)
+
     def address(self, station: str) -> str:
         """Return the station's address."""
         return str(self.machine(station).plan.address)
@@ -172,6 +183,27 @@ class Lab:
     def out(self, station: str, command: str | Sequence[str]) -> str:
         """Return what a command in the station prints, stripped."""
         return self.run(station, command).stdout.strip()
+
+    def ssh(self, station: str, command: str = "true", check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command in the station over SSH as Ansible would, on a connection of its own."""
+        folder = CHECKOUT / FOLDER
+        options = {
+            "BatchMode": "yes",
+            "ConnectTimeout": 10,
+            "ControlPath": "none",
+            "IdentityFile": folder / "id_ed25519",
+            "StrictHostKeyChecking": "yes",
+            "UserKnownHostsFile": folder / "known_hosts",
+        }
+        words = [
+            "ssh",
+            *(f"-o{key}={value}" for key, value in options.items()),
+            f"root@{self.address(station)}",
+            command,
+        ]
+        done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert not check or done.returncode == 0, f"{station}: {command}: exit {done.returncode}\n{done.stderr}"
+        return done
 
     def read(self, station: str, path: str) -> bytes:
         """Return a file of the station."""

@@ -12,6 +12,9 @@ from ansible.plugins.action import ActionBase
 # Ansible loads plugins by file: the package beside this folder is not yet importable
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+# here and not in run(): Ansible imports this file before it forks a worker for each station
+from stationmaster import deploy, payload
+
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no types
     """Action plugin: a shim over `stationmaster.deploy` and `stationmaster.payload`."""
@@ -21,8 +24,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send what `station_check` rendered, or with `verb` a request made here; tell what came of it."""
-        from stationmaster import deploy, payload
-
         variables = task_vars or {}
         super().run(tmp, variables)
         verb = self._task.args.get("verb", "apply")

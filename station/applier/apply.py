@@ -23,7 +23,7 @@ from station.applier.records import (
     save_pending,
     save_state,
 )
-from station.applier.systemd import Systemd
+from station.applier.systemd import Status, Systemd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,26 +38,38 @@ CONVERGE_SLACK = 60
 class Comparison:
     """What an apply would do, from one look at the station."""
 
-    def __init__(self, layout: Layout, systemd: Systemd, want: dict[str, Any], state: dict[str, Any], interrupt: bool) -> None:
+    def __init__(
+        self, layout: Layout, systemd: Systemd, want: dict[str, Any], state: dict[str, Any], interrupt: bool
+    ) -> None:
         self.notes: list[str] = []
         number = layout.current_number()
         self.have = load_manifest(layout, number) or NOTHING
         if number and self.have is NOTHING:
             self.notes.append(f"generation {number} has no readable manifest and is replaced")
         guard = on_air(layout, self.notes) is not None and not interrupt
-        started = layout.started_hashes()
-        statuses = systemd.show(names_of_interest(layout, self.have, want))
-        self.target, self.held = effective(want, self.have, running_hashes(statuses, started), guard)
         self.damage = files.drift(layout.current, self.have) if number else {}
-        self.changed = files.changes(self.have, self.target, self.damage)
-        self.units: Plan = plan_units(self.target, self.have, statuses, started, state, guard, layout)
+        names = names_of_interest(layout, self.have, want)
+        self._compare(layout, want, state, guard, systemd.glance(names))
+        if self.changed or self.held or self.units.held or not self.units.empty:
+            self._compare(layout, want, state, guard, systemd.show(names))
         self.held = [*self.held, *(entry for entry in self.units.held if entry not in self.held)]
         self.drift = [{"file": path, "what": what} for path, what in sorted(self.damage.items())] + self.units.drift
 
+    def _compare(
+        self, layout: Layout, want: dict[str, Any], state: dict[str, Any], guard: bool, statuses: dict[str, Status]
+    ) -> None:
+        started = layout.started_hashes()
+        self.target, self.held = effective(want, self.have, running_hashes(statuses, started), guard)
+        self.changed = files.changes(self.have, self.target, self.damage)
+        self.units: Plan = plan_units(self.target, self.have, statuses, started, state, guard, layout)
+
     @property
     def new_generation(self) -> bool:
-        """Whether the files, or what the manifest says of them, are not as they should be."""
-        return bool(self.changed) or self.have["units"] != self.target["units"] or self.have["wanted"] != self.target["wanted"]
+        """Whether the files, or what the manifest says of units, are not as they should be.
+
+        Another wanted hash alone (other packages, say) is only written down.
+        """
+        return bool(self.changed) or self.have["units"] != self.target["units"]
 
     def report(self) -> dict[str, Any]:
         """Return the lists of the result; before a converge they say what would be done."""
@@ -89,7 +101,11 @@ def apply(
     refuse_blocked_roles(layout, want)
     asks = {"result": "needs_provision", "wanted": want["wanted"], "provision": want["provision"]}
     if request.get("only_provision"):
-        return asks if request.get("force") or not provisioned(layout, want) else {"result": "unchanged", "wanted": want["wanted"]}
+        return (
+            asks
+            if request.get("force") or not provisioned(layout, want)
+            else {"result": "unchanged", "wanted": want["wanted"]}
+        )
     if request["check"]:
         return check(layout, systemd, request, blobs)
     if not provisioned(layout, want):
@@ -131,8 +147,8 @@ def _apply(
     if request.get("automatic") and failed and failed.get("hash") == want["wanted"]:
         raise Refusal(
             "FailedBefore",
-            f"This bundle failed here on {failed['at']} ({failed['unit']}: {failed['why']}). A person may apply it again, "
-            "or the inventory may change.",
+            f"This bundle failed here on {failed['at']} ({failed['unit']}: {failed['why']}). A person may apply it "
+            "again, or the inventory may change.",
             failed=failed,
         )
     chosen, pin = _choose(layout, want, state)
@@ -145,6 +161,7 @@ def _apply(
     pending = load_pending(layout)
     if looked.units.empty and not looked.new_generation and not pending and not (fresh and before["stopped"]):
         state.update(wanted=want["wanted"], revision=want["revision"], held=result["held"])
+        state["applied"] = state["applied"] if pin else looked.target["applied"]
         if state != before or notes:
             save_state(layout, state)
         return {**result, "result": "held" if result["held"] else "unchanged", "generation": layout.current_number()}
@@ -206,9 +223,16 @@ def hand_over(
         outcome = {}
     if not ended or outcome.pop("token", None) != record["token"]:
         why = "the converge part did not end well; the next apply or boot takes it up"
-        failed = {"unit": CONVERGE_UNIT + ".service", "why": why, "journal": systemd.journal(CONVERGE_UNIT + ".service")}
+        failed = {
+            "unit": CONVERGE_UNIT + ".service",
+            "why": why,
+            "journal": systemd.journal(CONVERGE_UNIT + ".service"),
+        }
         return {**result, "result": "failed", "failed": failed, "generation": layout.current_number()}
-    outcome["notes"] = [*result.get("notes", []), *(note for note in outcome["notes"] if note not in result.get("notes", []))]
+    outcome["notes"] = [
+        *result.get("notes", []),
+        *(note for note in outcome["notes"] if note not in result.get("notes", [])),
+    ]
     outcome["held"] = [*(entry for entry in result["held"] if entry not in outcome["held"]), *outcome["held"]]
     if outcome["failed"] and "went_back_to" in outcome["failed"]:
         result["removed"] = []

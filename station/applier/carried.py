@@ -38,4 +38,4 @@ class Carried:
             exec(compile(SOURCES[spec.origin], spec.origin, "exec"), module.__dict__)  # noqa: S102 - it is our own text
 
 
-sys.meta_path.insert(0, Carried)  # type: ignore[arg-type]  # duck-typed
+sys.meta_path.insert(0, Carried)

@@ -51,7 +51,9 @@ class _Converge:
         number, before = self.pending["generation"], self.pending["previous"]
         target = load_manifest(self.layout, number)
         if target is None:
-            return self._finish(NOTHING, Plan(), {"unit": None, "why": f"generation {number} cannot be read", "journal": []})
+            return self._finish(
+                NOTHING, Plan(), {"unit": None, "why": f"generation {number} cannot be read", "journal": []}
+            )
         if self.state["stopped"] != self.pending["stopped"]:
             self.state["stopped"] = self.pending["stopped"]
             save_state(self.layout, self.state)  # systemd looks at the marks when it starts a unit

@@ -8,7 +8,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-NOTHING: dict[str, Any] = {"files": {}, "links": {}, "units": {}, "roles": {}, "wanted": None, "applied": None, "held": []}
+NOTHING: dict[str, Any] = {
+    "files": {},
+    "links": {},
+    "units": {},
+    "roles": {},
+    "wanted": None,
+    "applied": None,
+    "held": [],
+}
 """The manifest of a station that has nothing yet."""
 
 

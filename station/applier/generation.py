@@ -87,7 +87,11 @@ def stage(layout: Layout, manifest: dict[str, Any], blobs: Blobs) -> int:
             continue
         data = blobs.get(entry["sha256"])
         if data is None:
-            raise Refusal("IncompleteBundle", f"The content of {path} neither came along nor is on the station any more.", file=path)
+            raise Refusal(
+                "IncompleteBundle",
+                f"The content of {path} neither came along nor is on the station any more.",
+                file=path,
+            )
         durable.create(f"{folder}/{path}", data, int(entry["mode"], 8))
     for path, target in manifest["links"].items():
         os.symlink(target, f"{folder}/{path}")

@@ -35,7 +35,7 @@ class _Context:
     memo: dict[str, str] = {}  # noqa: RUF012 - the scanner insists on an attribute
 
 
-_scan = make_scanner(_Context)
+_scan = make_scanner(_Context)  # type: ignore[arg-type]  # duck-typed: it reads attributes
 
 
 def loads(text: str) -> Any:

@@ -33,7 +33,9 @@ def serve(stream: BinaryIO, engine: str, sources: dict[str, str], root: str = ""
     sys.stdout.flush()
 
 
-def answer(layout: Layout, request: dict[str, Any], packed: bytes, engine: str, sources: dict[str, str]) -> dict[str, Any]:
+def answer(
+    layout: Layout, request: dict[str, Any], packed: bytes, engine: str, sources: dict[str, str]
+) -> dict[str, Any]:
     """Do what a request asks and return its result; a refusal is a result, too."""
     try:
         if os.geteuid() != 0 and not layout.root:

@@ -52,6 +52,7 @@ def wait_until_ready(systemd: Systemd, units: Iterable[str], timeout: float) -> 
     """
     waiting = sorted(units)
     deadline = time.monotonic() + timeout
+    systemd.tell("reset-failed", waiting)  # or systemd goes on counting the failures before
     systemd.tell("restart", waiting, timeout=timeout)
     settled = None
     while True:

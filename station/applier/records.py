@@ -64,7 +64,11 @@ def load_state(layout: Layout, notes: list[str]) -> dict[str, Any]:
     manifest = load_manifest(layout, number) if number else None
     if manifest:
         state.update(
-            generation=number, good=[number], wanted=manifest["wanted"], applied=manifest["applied"], held=manifest["held"]
+            generation=number,
+            good=[number],
+            wanted=manifest["wanted"],
+            applied=manifest["applied"],
+            held=manifest["held"],
         )
     return state
 
@@ -86,7 +90,7 @@ def save_state(layout: Layout, state: dict[str, Any]) -> None:
 def drop_ended_stops(state: dict[str, Any]) -> None:
     """Forget the stops whose time is up; one without an end stays."""
     state["stopped"] = {
-        unit: stop for unit, stop in state["stopped"].items() if stop.get("until") is None or stop["until"] > time.time()
+        unit: stop for unit, stop in state["stopped"].items() if stop["until"] is None or stop["until"] > time.time()
     }
 
 
@@ -143,8 +147,8 @@ def refuse_blocked_roles(layout: Layout, manifest: dict[str, Any]) -> None:
             if role and role in manifest["roles"]:
                 raise Refusal(
                     "BlockedRole",
-                    f"{path}:{number} on the station blocks the role {role}, which the inventory gives it. Take the role "
-                    "from the station's station_roles, or ask the station's owner to take it off that list.",
+                    f"{path}:{number} on the station blocks the role {role}, which the inventory gives it. Take the "
+                    "role from the station's station_roles, or ask the station's owner to take it off that list.",
                     station=manifest["station"],
                     role=role,
                     instance=", ".join(manifest["roles"][role]),

@@ -89,7 +89,7 @@ def stop(layout: Layout, systemd: Systemd, request: Request) -> Result:
         minutes = float(request.get("minutes") or 0)
         until = time.time() + minutes * 60 if minutes else None
         entry = {"who": request["author"], "since": now(), "until": until}
-        state["stopped"] = {**state["stopped"], **{name: entry for name in fresh}}
+        state["stopped"] = {**state["stopped"], **dict.fromkeys(fresh, entry)}
         save_state(layout, state)
         systemd.tell("stop", running)
         return result
@@ -160,10 +160,14 @@ def rollback(layout: Layout, systemd: Systemd, request: Request) -> Result:
         want = load_manifest(layout, number) if number in layout.numbers() else None
         if want is None:
             there = ", ".join(str(one) for one in layout.numbers() if one != current) or "none"
-            raise Refusal("NoSuchGeneration", f"There is no earlier generation {number or ''} to go back to. There are: {there}.")
+            raise Refusal(
+                "NoSuchGeneration", f"There is no earlier generation {number or ''} to go back to. There are: {there}."
+            )
         damage = {path: what for path, what in files.drift(layout.generation(number), want).items() if what != "extra"}
         if damage:
-            raise Refusal("DamagedGeneration", f"Generation {number} was changed on the disk: {', '.join(sorted(damage))}.")
+            raise Refusal(
+                "DamagedGeneration", f"Generation {number} was changed on the disk: {', '.join(sorted(damage))}."
+            )
         looked = Comparison(layout, systemd, want, state, request["interrupt"])
         result = {**_nothing(layout), **looked.report(), "result": "changed", "wanted": state["wanted"]}
         result["notes"] = [*notes, *looked.notes]
@@ -205,6 +209,10 @@ def _clock(epoch: float | None) -> str:
 def remove(layout: Layout, systemd: Systemd, request: Request) -> Result:
     """Take everything of ours off the station; media in /srv stays unless `purge`."""
     result = _nothing(layout)
+    if request.get("purge") and os.path.isdir(layout.data):
+        result["result"] = "changed"
+        if not request["check"] and not os.path.isdir(layout.home):
+            durable.remove_tree(layout.data)
     if not os.path.isdir(layout.home):
         return result
     with StationLock(layout, request):

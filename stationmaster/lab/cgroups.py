@@ -19,7 +19,6 @@ from .errors import LabError
 from .system import inner_pid, kill, suppress_gone, wait_until
 
 TOP = "stationmaster-lab"
-SLICE = "stationmasterlab"
 USED = ("cpu", "cpuacct", "pids", "blkio", "memory", "devices")
 """Controllers that stations may set limits in; the others need values of the parent (cpuset) or do not limit."""
 
@@ -65,8 +64,8 @@ class StationGroup:
         """Name the groups of `station` in lab `lab`."""
         self.points = hierarchies()
         self.unified = unified(self.points)
-        self.scope = f"{lab}-{station}.scope" if self.unified and systemd_host() else None
-        below = f"{SLICE}.slice/{self.scope}" if self.scope else f"{TOP}/{lab}/{station}"
+        self.scope = f"{TOP}-{lab}-{station}.scope" if self.unified and systemd_host() else None
+        below = f"system.slice/{self.scope}" if self.scope else f"{TOP}/{lab}/{station}"
         self.folders = [point / below for point in self.points]
 
     def prepare(self) -> None:
@@ -86,7 +85,7 @@ class StationGroup:
         if not self.scope:
             return []
         return [
-            "systemd-run", "--quiet", "--scope", "--collect", f"--unit={self.scope}", f"--slice={SLICE}.slice",
+            "systemd-run", "--quiet", "--scope", "--collect", f"--unit={self.scope}", "--slice=system.slice",
             "--property=Delegate=yes",
         ]  # fmt: skip
 

@@ -76,11 +76,15 @@ def fill(station: Machine, leave: int = 0) -> bool:
 
 def free(station: Machine) -> bool:
     """Free what `fill` took; return whether it had taken anything."""
-    filler = _filler(station)
-    if not filler.exists():
+    if not filled(station):
         return False
-    filler.unlink()
+    _filler(station).unlink()
     return True
+
+
+def filled(station: Machine) -> bool:
+    """Tell whether the station's disk holds what `fill` put there."""
+    return _filler(station).exists()
 
 
 def _filler(station: Machine) -> Path:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from . import faults, image, keys, network, store
+from . import faults, files, image, keys, network, store
 from .errors import LabError
 from .plan import LabPlan, StationPlan, lab_id, plan
 from .station import Machine, tidy
@@ -38,12 +38,16 @@ def present(wish: Wish) -> Outcome:
     """
     made = plan(wish.hosts, wish.subnet)
     _check_root()
-    name, built = image.ensure([*image.role_packages(wish.checkout / "roles"), *wish.extra_packages], wish.say)
+    packages = [*image.role_packages(wish.checkout / "roles"), *wish.extra_packages]
+    name, built = image.ensure(packages, wish.say)
     authorized = keys.controller_key(wish.checkout)
     moved = [lab for lab in _labs_of(wish) if lab != made.id]
     outcome = Outcome(built=built, removed=[host for lab in moved for host in remove(lab).removed])
     with _locked(made.id):
         record = _claim(made, wish)
+        store.use_image(made.id, name)
+        if image.ensure(packages, wish.say)[1]:
+            wish.say("somebody had removed the image meanwhile")
         _raise_inotify()
         bridged = network.make_bridge(made)
         wanted = {host: made.stations[host] for host in made.stations if wish.only is None or host in wish.only}
@@ -52,10 +56,11 @@ def present(wish: Wish) -> Outcome:
             del record.stations[host]
             outcome.removed.append(host)
         store.save(made.id, record)
-        hosts = hosts_file(made)
         for host, station in wanted.items():
             if host not in record.stations:
-                key = Machine.of(made, station, LABS).make(wish.disk_size, hosts, authorized)
+                key = Machine.of(made, station, LABS).make(
+                    wish.disk_size, files.hosts(made), files.authorized_keys(authorized)
+                )
                 record.stations[host] = StationRecord(str(station.address), station.mac, name, key)
                 store.save(made.id, record)
         _know(record)
@@ -63,7 +68,7 @@ def present(wish: Wish) -> Outcome:
         _all(outcome.booted, lambda host: _machine(made, host).boot(image.root_of(name), wish.seconds))
         kept = [host for host in wanted if host not in outcome.booted]
         outcome.repaired = [host for host in kept if _repair(_machine(made, host))]
-        _all(list(record.stations), lambda host: _set_files(_machine(made, host), hosts, authorized))
+        _all(list(record.stations), lambda host: files.bring(_machine(made, host), made, authorized))
     outcome.changed = bool(built or bridged or outcome.booted or outcome.removed or outcome.repaired)
     return outcome
 
@@ -116,18 +121,10 @@ def remove(lab: str, only: Iterable[str] | None = None) -> Outcome:
 def purged(say: Callable[[str], None] = print) -> list[str]:
     """Remove the cached images that no lab uses; return their names."""
     _check_root()
-    used = {station.image for _, record in store.records() for station in record.stations.values()}
+    used = store.images()
     if used:
         say(f"kept, in use: {', '.join(sorted(used))}")
     return image.purge(used)
-
-
-def hosts_file(made: LabPlan) -> str:
-    """Return the /etc/hosts of every station of the lab."""
-    lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
-    lines += [f"{station.address} {name}" for name, station in made.stations.items()]
-    lines.append(f"{made.gateway} controller")
-    return "".join(f"{line}\n" for line in lines)
 
 
 def find(inventory: Path, checkout: Path = CHECKOUT) -> LabRecord:
@@ -219,17 +216,6 @@ def _unwanted(made: LabPlan, record: LabRecord, name: str, only: Sequence[str] |
 def _repair(station: Machine) -> bool:
     plugged = network.set_link(station.plan, up=True)
     return faults.free(station) or plugged
-
-
-def _set_files(station: Machine, hosts: str, authorized: str) -> None:
-    """Bring what the lab writes into a running station up to date: other stations may have come."""
-    if not station.running():
-        return
-    script = 'test "$(cat "$1")" = "$2" || printf "%s\\n" "$2" > "$1"'
-    for path, text in (("/etc/hosts", hosts), ("/root/.ssh/authorized_keys", authorized)):
-        done = station.enter("sh", "-c", script, "sh", path, text.strip())
-        if done.returncode:
-            raise LabError(f"{station.plan.name}: {path} cannot be written: {done.stderr.decode().strip()}")
 
 
 def _know(record: LabRecord) -> None:

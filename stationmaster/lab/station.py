@@ -64,8 +64,7 @@ class Machine:
     def make(self, size: str, hosts: str, authorized: str) -> str:
         """Make the station's disk of `size` (as truncate(1) takes it) and its identity; return its public host key.
 
-        `hosts` is its /etc/hosts, `authorized` the public key that root may
-        log in with.
+        `hosts` is its /etc/hosts, `authorized` its root's authorized_keys.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in ("disk", "root"):
@@ -81,7 +80,7 @@ class Machine:
             "etc/machine-id": (0o444, f"{uuid.uuid4().hex}\n"),
             "etc/ssh/ssh_host_ed25519_key": (0o600, key.read_text()),
             "etc/ssh/ssh_host_ed25519_key.pub": (0o644, public),
-            "root/.ssh/authorized_keys": (0o600, f"{authorized}\n"),
+            "root/.ssh/authorized_keys": (0o600, authorized),
         })  # fmt: skip
         key.unlink()
         key.with_suffix(".pub").unlink()
@@ -125,7 +124,7 @@ class Machine:
                 env={**environment(), "SYSTEMD_NSPAWN_TMPFS_TMP": "0"},  # /tmp lies on the disk, as on a real station
             )  # fmt: skip
         end = time.monotonic() + seconds
-        if not wait_until(lambda: (self.folder / "prepared").exists(), min(seconds, 20)):
+        if not wait_until(lambda: (self.folder / "prepared").exists(), seconds):
             raise LabError(f"{self.plan.name} could not be prepared:\n{self.console()}")
         network.connect(self.lab, self.plan)
         if not wait_until(self._answers, end - time.monotonic(), step=0.1):
@@ -192,7 +191,7 @@ class Machine:
         if leader is None:
             raise LabError(f"{self.plan.name} is not running")
         return subprocess.run(
-            ["nsenter", f"--target={leader}", "--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd=/root",
+            ["nsenter", f"--target={leader}", "--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wdns=/root",
              "--", *command],
             input=text, capture_output=True, check=False, env=environment(), timeout=seconds,
         )  # fmt: skip
@@ -209,7 +208,7 @@ class Machine:
 
 
 def tidy(lab: IPv4Network, labs: Path) -> None:
-    """Remove what a killed systemd-nspawn left of the lab on a network, and folders of labs and nspawn that are empty."""
+    """Remove what a killed systemd-nspawn left of the lab on a network, and the empty folders of labs and nspawn."""
     for lock in NSPAWN.glob("locks/*"):
         _unlink_unlocked(lock)
     own = [path for path in NSPAWN.glob(f"propagate/{MACHINE}????????") if address_in(path.name, MACHINE) in lab]

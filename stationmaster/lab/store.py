@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from .plan import LabPlan, StationPlan
 
 LABS = Path("/var/lib/stationmaster-lab")
 SCHEMA = 1
+UNKNOWN = "(unknown)"
 
 
 @dataclass(slots=True)
@@ -63,14 +64,20 @@ def load(lab: str, labs: Path = LABS) -> LabRecord | None:
     path = labs / lab / "lab.json"
     try:
         data: dict[str, Any] = json.loads(path.read_text())
-        if data.pop("schema") != SCHEMA:
+        if data["schema"] != SCHEMA:
             raise LabError(f"{path} was written by another version: remove that lab with the version that made it")
-        stations = {name: StationRecord(**values) for name, values in data.pop("stations").items()}
-        return LabRecord(**data, stations=stations)
+        stations = {name: StationRecord(**_known(StationRecord, row)) for name, row in data.pop("stations").items()}
+        return LabRecord(**_known(LabRecord, data), stations=stations)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise LabError(f"{path} is not a lab's record: {error}") from error
+
+
+def _known(kind: type, row: dict[str, Any]) -> dict[str, Any]:
+    """Return what this version knows of a row: another checkout's may know more."""
+    names = {each.name for each in fields(kind)}
+    return {key: value for key, value in row.items() if key in names}
 
 
 def save(lab: str, record: LabRecord, labs: Path = LABS) -> None:
@@ -83,8 +90,23 @@ def save(lab: str, record: LabRecord, labs: Path = LABS) -> None:
 
 
 def records(labs: Path = LABS) -> Iterator[tuple[str, LabRecord]]:
-    """Yield all labs of this machine by id."""
-    for folder in sorted(labs.glob("*/lab.json")):
-        record = load(folder.parent.name, labs)
+    """Yield all labs of this machine by id; of one that another version wrote, only that it is there."""
+    for path in sorted(labs.glob("*/lab.json")):
+        lab = path.parent.name
+        try:
+            record = load(lab, labs)
+        except LabError:
+            record = LabRecord(lab.replace("-", "/"), UNKNOWN, UNKNOWN)
         if record:
-            yield folder.parent.name, record
+            yield lab, record
+
+
+def use_image(lab: str, name: str, labs: Path = LABS) -> None:
+    """Write down, before its stations are made, that a lab uses an image."""
+    (labs / lab / "image").write_text(name)
+
+
+def images(labs: Path = LABS) -> set[str]:
+    """Return the names of all images that labs use."""
+    stations = {station.image for _, record in records(labs) for station in record.stations.values()}
+    return stations | {path.read_text() for path in labs.glob("*/image")}

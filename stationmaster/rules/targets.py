@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stationmaster.findings import Finding, hint, invalid, listed, nearest
+from stationmaster.findings import HIDDEN, Finding, dotted, hint, invalid, listed, nearest
+from stationmaster.options import annotated
 from stationmaster.resolve import lookup, providers
 from stationmaster.rules.context import Context, at
+from stationmaster.targets import SCHEMA
 
 
 def names(context: Context) -> Iterator[Finding]:
@@ -46,4 +48,16 @@ def on_stations(context: Context) -> Iterator[Finding]:
             )
 
 
-RULES = (names, on_stations)
+def misplaced_secrets_of_targets(context: Context) -> Iterator[Finding]:
+    """A vault value in a part of a target that is no secret would be written where everybody can read it."""
+    event = context.event
+    for path in sorted(event.secrets, key=str):
+        if path[0] != "event_targets" or len(path) < 3:
+            continue
+        private = [top for top, _ in annotated(SCHEMA, event.targets.get(str(path[1]), {}), "writeOnly")]
+        if not any(path[2:][: len(top)] == top for top in private):
+            message = f"{dotted(path)} holds a vault value but is no secret: it would be readable on the station"
+            yield invalid(message, origin=event.origins.get(path), path=dotted(path), value=HIDDEN)
+
+
+RULES = (names, on_stations, misplaced_secrets_of_targets)

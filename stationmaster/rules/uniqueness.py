@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from stationmaster.catalogue import StationRole
 from stationmaster.findings import Finding, invalid, listed
+from stationmaster.findings import place as written_at
 from stationmaster.model import Instance, Origin, Station
 from stationmaster.rules.context import Context, Place, at, full_path, option, origin_at
 
@@ -74,8 +75,16 @@ def _shared(known: dict[str, list[Station]], variable: str, what: str, path: str
             origin = second.origins.get(variable)
             if origin is None or origin.file is None:
                 origin = second.origins.get("")
-            message = f"{what} {value} is used by several stations: {', '.join(item.name for item in stations)}"
+            users = ", ".join(_named(item, variable) for item in stations)
+            message = f"{what} {value} is used by several stations: {users}"
             yield invalid(message, stations=[item.name for item in stations], origin=origin, path=path, value=value)
+
+
+def _named(station: Station, variable: str) -> str:
+    origin = station.origins.get(variable)
+    if origin is None or origin.file is None:
+        return f"{station.name} (derived)"
+    return f"{station.name} ({written_at(origin.file, origin.line).rstrip(': ')})"
 
 
 def ports(context: Context) -> Iterator[Finding]:

@@ -33,4 +33,3 @@ def instance(tmp_path: Path) -> Iterator[Callable[..., Instance]]:
         if one.process is not None:
             one.process.kill()
             one.process.wait()
-            one.log.close()

@@ -72,10 +72,21 @@ class Instance:
 
     def start(self) -> None:
         """Start the program."""
-        environment = {**os.environ, "PYTHONPATH": str(TOP)}
+        (self.data / "status.json").unlink(missing_ok=True)
+        path = f"{self.root}:{os.environ['PATH']}"
+        environment = {**os.environ, "PYTHONPATH": f"{self.root}:{TOP}", "PATH": path}
         command = [sys.executable, "-m", "station.encode", "--config", str(self.root / "config.json")]
-        self.log = (self.root / "log").open("ab")
-        self.process = subprocess.Popen(command, env=environment, stdout=self.log, stderr=self.log)
+        with (self.root / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+
+    def slow(self, pattern: str) -> None:
+        """Let each ffmpeg whose arguments hold `pattern` read no faster than in real time; nothing else: none."""
+        shim = self.root / "ffmpeg"
+        body = (
+            f'#!/bin/sh\ncase "$*" in *"{pattern}"*) exec /usr/bin/ffmpeg -re "$@";; esac\nexec /usr/bin/ffmpeg "$@"\n'
+        )
+        shim.write_text(body)
+        shim.chmod(0o755)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End the program with a signal; returns its exit status."""
@@ -84,7 +95,6 @@ class Instance:
         self.process.send_signal(number)
         status = self.process.wait(20)
         self.process = None
-        self.log.close()
         return status
 
     def said(self) -> str:
@@ -133,11 +143,10 @@ class Instance:
         """Wait until status.json gives a reason with `text` in it for a job that waits."""
         self.wait(lambda: any(text in row["reason"] for row in self.status()["waiting"]), seconds)
 
-    def step(self) -> str:
-        """The last step that the first running job began."""
+    def step(self, name: str) -> bool:
+        """Whether a step of the first running job has begun."""
         jobs = self.status()["jobs"]
-        begun = [name for name, step in jobs[0]["steps"].items() if step["progress"] > 0] if jobs else []
-        return begun[-1] if begun else ""
+        return bool(jobs) and jobs[0]["steps"].get(name, {"progress": 0})["progress"] > 0
 
     def tree(self) -> list[str]:
         """All files below the data folder."""

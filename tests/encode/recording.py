@@ -30,12 +30,12 @@ def frame(number: int) -> bytes:
 def sound(path: Path, first: int, frames: int, rate: Fraction, level: float) -> None:
     """Raw stereo: 100 ms of tone at the start of each second since frame 0, and a tenth of it between."""
     begin, end = round(first / rate * SAMPLES), round((first + frames) / rate * SAMPLES)
-    wave = [math.sin(2 * math.pi * 1000 * n / SAMPLES) * level * 32767 for n in range(SAMPLES)]
-    samples = array.array("h")
-    for n in range(begin, end):
-        value = int(wave[n % SAMPLES] * (1 if n % SAMPLES < SAMPLES // 10 else 0.1))
-        samples.extend((value, value))
-    path.write_bytes(samples.tobytes())
+    second = array.array("h")
+    for n in range(SAMPLES):
+        value = int(math.sin(2 * math.pi * 1000 * n / SAMPLES) * level * 32767 * (1 if n < SAMPLES // 10 else 0.1))
+        second.extend((value, value))
+    seconds = second.tobytes() * (end // SAMPLES - begin // SAMPLES + 1)
+    path.write_bytes(seconds[begin % SAMPLES * 4 :][: (end - begin) * 4])
 
 
 class Recording:
@@ -61,7 +61,7 @@ class Recording:
             command += ["-f", "s16le", "-ar", str(SAMPLES), "-ac", "2", "-i", str(work / "sound.raw")]
             for _ in range(self.tracks):
                 maps += ["-map", "1:a"]
-        command += [*maps, "-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-g", str(keyframe)]
+        command += [*maps, "-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-g", str(keyframe)]
         command += ["-sc_threshold", "0", "-c:a", "aac", "-b:a", "128k", "-output_ts_offset", str(pts - 1.4)]
         command += ["-f", "segment", "-segment_time", "2", "-segment_format", "mpegts", str(work / "%04d.ts")]
         pictures = b"".join(frame(number) for number in range(first, first + frames))

@@ -48,7 +48,7 @@ def test_failure_keeps_its_output_and_its_half_product_goes(scripted):
     reason = one.failed("a")
     assert "exit status 7" in reason["reason"] and reason["exit_code"] == 7
     assert reason["output"] == "no disk for you\n"
-    assert one.tree() == [".lock", "done/index.json", "fail/a.json", "fail/a.reason.json", "status.json"]
+    assert [name for name in one.tree() if "/" in name] == ["done/index.json", "fail/a.json", "fail/a.reason.json"]
 
 
 def test_a_hang_is_ended(scripted):

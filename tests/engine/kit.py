@@ -80,6 +80,12 @@ class FakeSystemd:
     def show(self, units):
         return {name: Status({**ABSENT, **self._status(name)}) for name in units}
 
+    def glance(self, units):
+        keys = ("LoadState", "ActiveState", "SubState")
+        return {
+            name: Status({**ABSENT, **{key: status[key] for key in keys}}) for name, status in self.show(units).items()
+        }
+
     def _status(self, name):
         status = dict(self.units.get(name, {}))
         if Path(self.layout.units, name).exists() and status.get("LoadState") != "masked":
@@ -107,9 +113,19 @@ class FakeSystemd:
         started.mkdir(parents=True, exist_ok=True)
         (started / name).write_text(digest + "\n")
         if name in self.broken or "broken" in text:
-            self.units[name] = {"ActiveState": "failed", "SubState": "failed", "Result": "exit-code", "ExecMainStatus": "3"}
+            self.units[name] = {
+                "ActiveState": "failed",
+                "SubState": "failed",
+                "Result": "exit-code",
+                "ExecMainStatus": "3",
+            }
         else:
-            self.units[name] = {"ActiveState": "active", "SubState": "running", "Type": "notify", "ConditionResult": "yes"}
+            self.units[name] = {
+                "ActiveState": "active",
+                "SubState": "running",
+                "Type": "notify",
+                "ConditionResult": "yes",
+            }
 
     def journal(self, unit):
         return [f"{unit}: it hurts"]

@@ -17,9 +17,7 @@ def test_first_apply_brings_files_and_units(station, bundle):
     result = station.apply(bundle)
     assert result["result"] == "changed", result
     assert result["started"] == sorted([INGEST, ENCODE, UPLOAD])
-    assert {path: data for path, data in station.tree().items()} == {
-        path: bundle.blobs[entry["sha256"]] for path, entry in bundle.files.items()
-    }
+    assert station.tree() == {path: bundle.blobs[entry["sha256"]] for path, entry in bundle.files.items()}
     assert Path(station.layout.units).readlink() == station.current / "units"
     assert station.state["applied"] == station.state["wanted"] == bundle.manifest()["wanted"]
     assert station.pending is None
@@ -238,3 +236,12 @@ def test_missing_content_is_refused_before_anything_changes(station, bundle):
     result = station.do({**station.request("apply", manifest=bundle.manifest()), "blobs": {}}, b"")
     assert (result["result"], result["error"]["error"]) == ("refused", "IncompleteBundle")
     assert station.layout.current_number() == 1
+
+
+def test_other_packages_alone_are_no_change(station, bundle):
+    station.apply(bundle)
+    bundle.provision = "p2"
+    station.stamp("p2")
+    result = station.apply(bundle)
+    assert (result["result"], result["generation"]) == ("unchanged", 1)
+    assert station.state["wanted"] == station.state["applied"] == bundle.manifest()["wanted"]

@@ -20,7 +20,6 @@ import pytest
 from station.applier import files
 from station.applier.converge import converge
 from station.applier.layout import Layout
-from station.applier.main import answer
 from station.applier.records import load_manifest, load_pending
 from station.applier.systemd import Systemd
 from stationmaster.payload import BOOTSTRAP, Packer, engine
@@ -43,6 +42,8 @@ for unit in "$@"; do
         if [ -e $text ]; then echo LoadState=loaded; fi
         if [ -e $run/$unit ]; then echo ActiveState=active; echo SubState=running; echo Type=notify; fi
         echo ;;
+    list-units)
+        if [ -e $run/$unit ]; then echo "$unit loaded active running Text"; fi ;;
     restart)
         mkdir -p {root}/run/stationmaster/started
         sed -n 's/^# hash //p' $text > {root}/run/stationmaster/started/$unit

@@ -1,17 +1,20 @@
 """The lab's pure parts: package sources, control groups, known hosts, records, image names."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import pytest
 
-from stationmaster.lab import cgroups, image, keys, network, store
+from stationmaster.lab import cgroups, files, image, keys, lab, network, store
 from stationmaster.lab.errors import LabError
-from stationmaster.lab.plan import StationPlan
+from stationmaster.lab.plan import StationPlan, plan
 from stationmaster.lab.sources import debian_lines
 from stationmaster.lab.store import LabRecord, StationRecord
 from stationmaster.lab.system import locked
+from stationmaster.lab.wish import Wish
 
 TARGET = """\
 Component: {component}
@@ -105,7 +108,7 @@ def test_records_survive_the_disk(tmp_path):
     )
     store.save("10.99.1.0-24", record, tmp_path)
     assert store.load("10.99.1.0-24", tmp_path) == record
-    assert [lab for lab, _ in store.records(tmp_path)] == ["10.99.1.0-24"]
+    assert [name for name, _ in store.records(tmp_path)] == ["10.99.1.0-24"]
     assert record.plan().stations["cam"].port == "smp0a630111"
     assert store.load("10.99.2.0-24", tmp_path) is None
 
@@ -116,6 +119,30 @@ def test_a_record_that_is_none_is_named(tmp_path, text):
     (tmp_path / "x/lab.json").write_text(text)
     with pytest.raises(LabError, match=r"lab\.json"):
         store.load("x", tmp_path)
+
+
+def test_a_lab_of_another_version_is_there_all_the_same(tmp_path):
+    (tmp_path / "10.99.1.0-24").mkdir()
+    (tmp_path / "10.99.1.0-24/lab.json").write_text('{"schema": 2}')
+    [(name, record)] = store.records(tmp_path)
+    assert (name, record.network, record.stations) == ("10.99.1.0-24", "10.99.1.0/24", {})
+
+
+def test_an_image_is_in_use_before_the_first_station_is_made(tmp_path):
+    store.save("10.99.1.0-24", LabRecord("10.99.1.0/24", "/a", "/a/inventory"), tmp_path)
+    store.use_image("10.99.1.0-24", "abc", tmp_path)
+    assert store.images(tmp_path) == {"abc"}
+
+
+def test_others_lines_in_a_stations_hosts_and_keys_stay():
+    made = plan([{"name": "cam", "address": "10.99.1.17", "mac": None}])
+    first = files.hosts(made)
+    assert first.splitlines()[2:] == ["10.99.1.17 cam", "10.99.1.1 controller"]
+    assert files.hosts(made, first) == first
+    changed = files.hosts(made, "192.0.2.1 printer\n\n10.99.1.18 cam\n")
+    assert changed.splitlines() == ["192.0.2.1 printer", "", "10.99.1.17 cam", "10.99.1.1 controller"]
+    assert files.authorized_keys("ours", "theirs\n") == "theirs\nours\n"
+    assert files.authorized_keys("ours", "ours\ntheirs\n") == "ours\ntheirs\n"
 
 
 def test_an_orphaned_lab_is_told(tmp_path):
@@ -151,6 +178,27 @@ def test_a_failed_build_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(LabError, match="no such mirror"):
         image.ensure(["ffmpeg"], lambda text: None)
     assert list(cache.iterdir()) == []
+
+
+def test_two_at_once_build_one_image(tmp_path, monkeypatch):
+    builds = []
+
+    def build(folder, packages, handle):
+        builds.append(packages)
+        time.sleep(0.3)
+
+    monkeypatch.setattr(image, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(image, "_build", build)
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(lambda _: image.ensure(["ffmpeg"], lambda text: None), range(2)))
+    assert len(builds) == 1
+    assert sorted(built for _, built in done) == [False, True]
+
+
+def test_only_root_can_have_a_lab(monkeypatch):
+    monkeypatch.setattr(lab.os, "geteuid", lambda: 1000)
+    with pytest.raises(LabError, match="root"):
+        lab.present(Wish([{"name": "cam", "address": "10.99.1.17", "mac": None}], Path("/inventory")))
 
 
 def _failing(command, stdout, **_):

@@ -1,4 +1,5 @@
 import contextlib
+import subprocess
 
 import pytest
 
@@ -26,3 +27,21 @@ def ingest(tmp_path, closing):
         return closing(kit.Instance(tmp_path / name, "ingest", options, **rest))
 
     return make
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Makes a file system of so many megabytes: a disk that can be filled without harm."""
+    mounted = []
+
+    def mount(megabytes):
+        place = tmp_path / f"disk{len(mounted)}"
+        place.mkdir()
+        options = f"size={megabytes}m,nr_inodes=2000"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], check=True)
+        mounted.append(place)
+        return place
+
+    yield mount
+    for place in mounted:
+        subprocess.run(["umount", "--lazy", place], check=True)

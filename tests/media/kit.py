@@ -2,6 +2,7 @@
 
 import array
 import contextlib
+import hashlib
 import itertools
 import json
 import os
@@ -16,6 +17,8 @@ from datetime import datetime
 from pathlib import Path
 
 from station import index, testcard
+from station.media import MediaFolder
+from station.utc import to_stamp, to_text
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = {"size": "320x180", "rate": 25, "bitrate": 300, "preset": "ultrafast"}
@@ -208,7 +211,7 @@ def camera(output, log, *, tracks=1, seconds=None, extra=()):
     """A source of its own process: the test card sent to `output` (ffmpeg's output arguments)."""
     graph = testcard.graph(f"{WIDTH}x{HEIGHT}", "25", tracks)
     maps = [part for at in range(tracks + 1) for part in ("-map", f"0:{at}")]
-    command = ["nice", "ffmpeg", "-v", "error", "-nostdin", "-re", "-f", "lavfi", "-i", graph, *maps]
+    command = ["nice", "ffmpeg", "-v", "error", "-nostdin", "-f", "lavfi", "-i", graph, *maps]
     command += ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "25", "-b:v", "400k"]
     command += ["-c:a", "aac", *(["-t", str(seconds)] if seconds else []), *extra, *output]
     return Process(command, log)
@@ -273,3 +276,39 @@ def pitch(path, track):
     samples = array.array("h", subprocess.run(command, check=True, capture_output=True).stdout)[2000:46000]
     crossings = sum(a < 0 <= b for a, b in itertools.pairwise(samples))
     return crossings * 48000 / len(samples)
+
+
+def recording(folder, count, *, size=20_000, start=1_772_355_600.0, first=0, tick=2.0):
+    """A media folder with so many segments of noise, as an ingest leaves it."""
+    media = MediaFolder(folder, tick) if folder.exists() else MediaFolder(make(folder), tick)
+    for number in range(first, first + count):
+        add(media, number, os.urandom(size), start)
+    return media
+
+
+def make(folder):
+    folder.mkdir(parents=True)
+    return folder
+
+
+def add(media, number, data, start=1_772_355_600.0):
+    stamp = to_stamp(start + 2 * number)
+    segment = index.Segment(
+        name=f"{stamp[:8]}/{stamp[9:11]}/hall_a_main_{stamp}_{number}.ts",
+        seq=number,
+        pts=10.0 + 2 * number,
+        utc=to_text(start + 2 * number),
+        duration=2.0,
+        frames=50,
+        size=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        discontinuity=False,
+        boot_id="test",
+    )
+    media.add(segment, data)
+    return segment
+
+
+def children_of(pid):
+    """Process ids of a process's children, as text."""
+    return " ".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children"))

@@ -1,5 +1,20 @@
+import json
+import os
+
 import pytest
-from places import Worker, openssh, rclone_sftp, rclone_webdav, upload_config
+from places import (
+    PASSWORD,
+    REPOSITORY,
+    Server,
+    Worker,
+    free_port,
+    interpreters,
+    keygen,
+    openssh,
+    rclone_sftp,
+    rclone_webdav,
+    upload_config,
+)
 
 
 @pytest.fixture
@@ -48,3 +63,42 @@ def worker(tmp_path, encode):
     for one in made:
         if one.processes:
             one.stop()
+
+
+@pytest.fixture
+def target(tmp_path, request):
+    """A running target; returns it, the entry of event_targets that leads to it, and its store."""
+    folder = tmp_path / "target"
+    folder.mkdir()
+    public = keygen(folder / "host")
+    user_key = keygen(folder / "user")
+    port = free_port()
+    options = {"port": port, "listen": "127.0.0.1", "user": "crew", "host_key": public, "authorized_keys": [user_key]}
+    config = {"schema": 1, "role": "target", "instance": "main", "options": options}
+    (folder / "config.json").write_text(json.dumps(config))
+    secrets = {"options": {"password": PASSWORD, "host_private_key": (folder / "host").read_text()}}
+    (folder / "secrets.json").write_text(json.dumps(secrets))
+    env = {
+        **os.environ,
+        "CREDENTIALS_DIRECTORY": str(folder),
+        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONWARNINGS": "ignore",
+    }
+    command = [
+        getattr(request, "param", interpreters()[0]),
+        "-m",
+        "station.target",
+        "--config",
+        str(folder / "config.json"),
+    ]
+    server = Server(port, command, folder / "log", env).start()
+    entry = {
+        "type": "sftp",
+        "host": "127.0.0.1",
+        "port": port,
+        "user": "crew",
+        "password": PASSWORD,
+        "host_key": public,
+    }
+    yield server, entry, folder / "data/files"
+    server.kill()

@@ -7,50 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from places import PASSWORD, REPOSITORY, Server, free_port, keygen, product, same, tree, wait_for
-
-
-def interpreters():
-    """Debian's with its own asyncssh, as on a station, and the one of the tests."""
-    debian = "/usr/bin/python3"
-    found = subprocess.run([debian, "-W", "ignore", "-c", "import asyncssh"], capture_output=True, check=False)
-    return [*([debian] if found.returncode == 0 else []), sys.executable]
-
+from places import PASSWORD, REPOSITORY, interpreters, keygen, product, same, tree, wait_for
 
 on_both = pytest.mark.parametrize("target", interpreters(), indirect=True)
-
-
-@pytest.fixture(params=interpreters()[:1])
-def target(tmp_path, request):
-    """A running target; returns it, the entry of event_targets that leads to it, and its store."""
-    folder = tmp_path / "target"
-    folder.mkdir()
-    public = keygen(folder / "host")
-    user_key = keygen(folder / "user")
-    port = free_port()
-    options = {"port": port, "listen": "127.0.0.1", "user": "crew", "host_key": public, "authorized_keys": [user_key]}
-    config = {"schema": 1, "role": "target", "instance": "main", "options": options}
-    (folder / "config.json").write_text(json.dumps(config))
-    secrets = {"options": {"password": PASSWORD, "host_private_key": (folder / "host").read_text()}}
-    (folder / "secrets.json").write_text(json.dumps(secrets))
-    env = {
-        **os.environ,
-        "CREDENTIALS_DIRECTORY": str(folder),
-        "PYTHONPATH": str(REPOSITORY),
-        "PYTHONWARNINGS": "ignore",
-    }
-    command = [request.param, "-m", "station.target", "--config", str(folder / "config.json")]
-    server = Server(port, command, folder / "log", env).start()
-    entry = {
-        "type": "sftp",
-        "host": "127.0.0.1",
-        "port": port,
-        "user": "crew",
-        "password": PASSWORD,
-        "host_key": public,
-    }
-    yield server, entry, folder / "data/files"
-    server.kill()
 
 
 def sftp(target, tmp_path, *lines):

@@ -11,7 +11,8 @@ import pytest
 from stationmaster import catalogue, cli
 
 TOP = Path(__file__).parents[3]
-KEYS = "error station stations role instance path file line value allowed suggestion message".split()
+KEYS = ["error", "station", "stations", "role", "instance", "path", "file", "line", "value", "allowed"]
+KEYS += ["suggestion", "message"]
 """What the API, the playbook and other programs rely on."""
 
 

@@ -274,3 +274,33 @@ def test_the_groups_of_a_plain_inventory_suffice(tmp_path, roles):
     found = rules.check(inventory.load(path, roles=roles), roles)
     assert [finding.station for finding in found] == ["two", "two"]
     assert all(re.search("room_number|station_roles is missing", finding.message) for finding in found)
+
+
+@pytest.mark.parametrize("way", ["dots", "link", "relative", "two"])
+def test_every_way_to_name_an_inventory(folder, roles, tmp_path, monkeypatch, way):
+    """However it is named, lines and unknown names are found."""
+    (folder / "group_vars" / "hall_b.yml").write_text("room_titel: x\n")
+    path = folder / "rooms" / "hall-a.yml"
+    path.write_text(path.read_text().replace("room_title", "room_titel"))
+    (tmp_path / "link").symlink_to(folder)
+    (tmp_path / "other.yml").write_text("services: {hosts: {more: {station_rols: {}}}}\n")
+    monkeypatch.chdir(tmp_path)
+    source = {
+        "dots": tmp_path / "nowhere" / ".." / "inventory",
+        "link": tmp_path / "link",
+        "relative": "inventory",
+        "two": ["inventory", "other.yml"],
+    }[way]
+    found = rules.check(inventory.load(source, roles=roles), roles)
+    told = {(finding.path, Path(finding.file or "").name, finding.line) for finding in found}
+    expected = {("room_titel", "hall-a.yml", 5), ("room_titel", "hall_b.yml", 1)}
+    assert told == expected | ({("station_rols", "other.yml", 1)} if way == "two" else set())
+
+
+def test_unknown_names_of_other_inventory_formats(tmp_path, roles):
+    (tmp_path / "hosts").write_text("[services]\none station_roles={} station_mca=x\n[all:vars]\nevent_nmae=y\n")
+    found = rules.check(inventory.load(tmp_path / "hosts", roles=roles), roles)
+    assert {(finding.path, finding.suggestion) for finding in found} == {
+        ("station_mca", "station_mac"),
+        ("event_nmae", "event_name"),
+    }
