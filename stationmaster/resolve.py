@@ -148,19 +148,30 @@ def targets(event: Event, catalogue: Catalogue, instance: Instance) -> dict[str,
     return result
 
 
-def receipt_urls(event: Event, catalogue: Catalogue, station: Station, instance: Instance) -> list[str]:
-    """Return the URLs of all receipts that may concern an instance's media.
+Downstream = dict[str, list[tuple[str, Station, Instance]]]
+"""Who reads what: `station/instance` of a source to those that name it."""
 
-    These are the instances that provide receipts and lie downstream of it
-    over any number of references.
-    """
-    downstream: dict[str, list[tuple[str, Station, Instance]]] = {}
+
+def downstream_of(event: Event, catalogue: Catalogue) -> Downstream:
+    """Return for each source its consumers: name, station and instance."""
+    downstream: Downstream = {}
     for other in event.stations.values():
         for consumer in other.instances():
             if consumer.role not in catalogue.roles:
                 continue
             for reference in references(catalogue, consumer):
                 downstream.setdefault(reference, []).append((f"{other.name}/{consumer.id}", other, consumer))
+    return downstream
+
+
+def receipt_urls(
+    event: Event, catalogue: Catalogue, station: Station, instance: Instance, downstream: Downstream
+) -> list[str]:
+    """Return the URLs of all receipts that may concern an instance's media.
+
+    These are the instances that provide receipts and lie downstream of it
+    over any number of references.
+    """
     found: dict[str, str] = {}
     seen: set[str] = set()
     waiting = [f"{station.name}/{instance.id}"]
@@ -175,3 +186,14 @@ def receipt_urls(event: Event, catalogue: Catalogue, station: Station, instance:
             else:
                 waiting.append(below)
     return [found[key] for key in sorted(found)]
+
+
+def copy_urls(
+    event: Event, catalogue: Catalogue, station: Station, instance: Instance, downstream: Downstream
+) -> list[str]:
+    """Return the URLs of the instances that keep a copy of an instance's media: they read media and provide it."""
+    return sorted(
+        base_url(event, other, consumer)
+        for _, other, consumer in downstream.get(f"{station.name}/{instance.id}", ())
+        if catalogue.roles[consumer.role].provides == "media"
+    )

@@ -53,7 +53,7 @@ def test_rotten_object_is_found(bucket, worker, encode, monkeypatch):
     monkeypatch.setattr(fake_s3.Bucket, "facts", facts)
     target = {"type": "s3", "endpoint": f"http://127.0.0.1:{bucket.server_port}", "bucket": "talks"}
     upload = worker(target | {"access_key_id": "AKID", "secret_access_key": SECRET}).start()
-    upload.receipt("t1", 30)
+    upload.receipt("t1")
     assert rotten
     assert "failed, next try" in upload.log()
     assert bucket.objects["/talks/demo/hall_a/t1/a.mp4"] != b"x" * 1000

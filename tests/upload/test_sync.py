@@ -69,7 +69,7 @@ def test_catches_up_over_a_cut(kind, serve, sync, tmp_path, served):
         assert row["attempts"] >= 1
         assert "connect" in row["last_error"]
         server.start()
-    wait_for(lambda: len(covered(worker)) == 40, 40, what=worker.log)
+    wait_for(lambda: len(covered(worker)) == 40, what=worker.log)
     copy = served / "demo/hall_a/enc_talks"
     wait_for(lambda: (copy / "index.jsonl").read_bytes() == (media / "index.jsonl").read_bytes(), what=worker.log)
     assert [segment.name for segment in both] == sorted(covered(worker))

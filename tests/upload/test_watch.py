@@ -109,7 +109,7 @@ def test_products_of_another_station(serve, worker, encode, served):
         threading.Thread(target=web.serve_forever, daemon=True).start()
         upload = worker(target, url=f"http://127.0.0.1:{web.server_port}/")
         upload.start()
-        upload.receipt("t-1", 30)
+        upload.receipt("t-1")
         web.shutdown()
     assert same(folder, served / "demo/hall_a/t-1")
     assert Station.ranges == ["bytes=200000-"]
