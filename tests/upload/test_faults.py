@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from places import PASSWORD, REPOSITORY, children, keygen, product, same, tree, wait_for
 
+pytestmark = [pytest.mark.media, pytest.mark.timeout(240)]
+
 
 def failed(upload):
     return wait_for(lambda: upload.json("failed.json")["failed"], what=upload.log)[0]
@@ -24,11 +26,11 @@ def staged(served):
 
 def test_server_killed_in_a_transfer(serve, worker, encode, served):
     """The first file is not sent again, the second begins anew, and the receipt comes when the server is back."""
-    folder = product(encode, "t1", {"a.mp4": 1_000_000, "b.webm": 3_000_000})
+    folder = product(encode, "t1", {"a.mp4": 500_000, "b.webm": 2_000_000})
     server, target = serve("sftp")
     upload = worker(target, rate_limit="1M").start()
     done = wait_for(
-        lambda: next((p for n, p in tree(served).items() if n.endswith("a.mp4") and p.stat().st_size == 1_000_000), 0)
+        lambda: next((p for n, p in tree(served).items() if n.endswith("a.mp4") and p.stat().st_size == 500_000), 0)
     )
     wait_for(lambda: any(name.endswith("b.webm") and size > 0 for name, size in staged(served).items()))
     written = done.stat().st_ino, done.stat().st_ctime_ns

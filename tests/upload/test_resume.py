@@ -9,6 +9,8 @@ from station.rclone import RcloneError
 from station.remote import open_remote
 from station.sftp_resume import LARGE, OVERLAP, Sender
 
+pytestmark = [pytest.mark.media, pytest.mark.timeout(240)]
+
 SIZE = LARGE + (8 << 20)
 
 

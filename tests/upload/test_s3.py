@@ -4,6 +4,8 @@ import fake_s3
 import pytest
 from places import product, tree, wait_for
 
+pytestmark = [pytest.mark.media, pytest.mark.timeout(240)]
+
 SECRET = "the/secret+half=of-the-key"
 
 

@@ -10,6 +10,8 @@ from places import random_bytes, tree, upload_config, wait_for
 
 from station import index, utc
 
+pytestmark = [pytest.mark.media, pytest.mark.timeout(240)]
+
 DAY = utc.from_text("2026-03-01T09:59:50Z")
 
 

@@ -16,6 +16,8 @@ from places import product, same, tree, wait_for
 from station.rclone import Rclone, RcloneError
 from station.remote import open_remote
 
+pytestmark = [pytest.mark.media, pytest.mark.timeout(240)]
+
 
 def test_watchdog_is_fed_while_it_advances(serve, worker, encode, tmp_path, monkeypatch):
     product(encode, "t1", {"a.mp4": 5_000_000})
