@@ -6,6 +6,7 @@ bytes, and the hash over them is what the station is compared by.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -60,7 +61,9 @@ class _Draft:
         return path
 
 
-def render(event: Event, name: str, catalogue: Catalogue, revision: str) -> Bundle:
+def render(
+    event: Event, name: str, catalogue: Catalogue, revision: str, downstream: resolve.Downstream | None = None
+) -> Bundle:
     """Render a station's bundle.
 
     Args:
@@ -71,6 +74,8 @@ def render(event: Event, name: str, catalogue: Catalogue, revision: str) -> Bund
         revision: git revision of the inventory, recorded on the station; it
             is not part of the hash, for a commit that changes nothing for a
             station must not look like a change to it.
+        downstream: `resolve.downstream_of(event, catalogue)`, for whoever
+            renders many stations of one event.
 
     Returns:
         The bundle.
@@ -86,8 +91,9 @@ def render(event: Event, name: str, catalogue: Catalogue, revision: str) -> Bund
     for unit in ("stationmaster.target", "stationmaster-converge.service"):
         draft.add(f"units/{unit}", (units.TEMPLATES / unit).read_bytes())
         draft.links[f"units/multi-user.target.wants/{unit}"] = f"../{unit}"
+    downstream = resolve.downstream_of(event, catalogue) if downstream is None else downstream
     for instance in station.instances():
-        _add_instance(draft, event, station, instance, catalogue)
+        _add_instance(draft, event, station, instance, catalogue, downstream)
     content: dict[str, Any] = {
         "schema": 1,
         "station": name,
@@ -111,16 +117,28 @@ def provision(station: Station, catalogue: Catalogue) -> dict[str, Any]:
     packages = catalogue.packages(roles)
     users = [catalogue.roles[role].user for role in roles if catalogue.roles[role].units]
     total = hashlib.sha256(json.dumps([packages, users]).encode())
-    for path in sorted(PROVISION_FOLDER.rglob("*")):
-        if path.is_file():
-            total.update(path.relative_to(PROVISION_FOLDER).as_posix().encode() + b"\0" + path.read_bytes())
+    total.update(_texts_below(PROVISION_FOLDER))
     return {"hash": total.hexdigest(), "packages": packages, "users": users}
 
 
-def _add_instance(draft: _Draft, event: Event, station: Station, instance: Instance, catalogue: Catalogue) -> None:
+@functools.cache
+def _texts_below(folder: Path) -> bytes:
+    """Return names and contents of all files of a folder, as they were when this process began."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return b"".join(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() for path in files)
+
+
+def _add_instance(
+    draft: _Draft,
+    event: Event,
+    station: Station,
+    instance: Instance,
+    catalogue: Catalogue,
+    downstream: resolve.Downstream,
+) -> None:
     row = catalogue.roles[instance.role]
     folder = f"etc/{row.name}/{instance.id}"
-    variables = instance_variables(event, station, instance, catalogue)
+    variables = instance_variables(event, station, instance, catalogue, downstream)
     secrets = variables.pop("secrets")
     context = variables.pop("context")
     reads = [draft.add(f"{folder}/config.json", units.to_json(variables["config_json"]))]
@@ -151,7 +169,9 @@ def _add_instance(draft: _Draft, event: Event, station: Station, instance: Insta
         _add_unit(draft, row, unit, instance, {**variables, **extra}, reads)
 
 
-def instance_variables(event: Event, station: Station, instance: Instance, catalogue: Catalogue) -> dict[str, Any]:
+def instance_variables(
+    event: Event, station: Station, instance: Instance, catalogue: Catalogue, downstream: resolve.Downstream
+) -> dict[str, Any]:
     """Return what templates and expressions of an instance's role may use.
 
     `config_json`, `context` and `secrets` are the contents of the files of
@@ -194,8 +214,8 @@ def instance_variables(event: Event, station: Station, instance: Instance, catal
     context = {
         "event": {"name": event.name, "title": event.title, **_plain(event.settings)},
         "room": {"name": room.name, "title": room.title, "number": room.number} if room else None,
-        "receipts": resolve.receipt_urls(event, catalogue, station, instance),
-        "copies": resolve.copy_urls(event, catalogue, station, instance),
+        "receipts": resolve.receipt_urls(event, catalogue, station, instance, downstream),
+        "copies": resolve.copy_urls(event, catalogue, station, instance, downstream),
     }
     return {
         **{key: config[key] for key in ("options", "sources", "targets", "paths", "instance", "budget")},

@@ -6,16 +6,15 @@ answers questions about option schemas; it knows nothing of inventories.
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import yaml
 
+from stationmaster.memory import memory
 from stationmaster.role_schema import ROLE_SCHEMA
 
 ROLES_FOLDER = Path(__file__).resolve().parent.parent / "roles"
@@ -144,17 +143,14 @@ def load(folders: Sequence[Path] | None = None) -> Catalogue:
 
 def _load_role(path: Path) -> StationRole:
     try:
-        data = yaml.load(path.read_text("utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - a safe loader either way
+        text = path.read_text("utf-8")
+        data = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - a safe loader either way
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CatalogueError(f"{path}: not readable as YAML: {error}") from error
-    problem = jsonschema.exceptions.best_match(_role_validator().iter_errors(data))
-    if problem is not None:
-        where = ".".join(str(part) for part in problem.absolute_path) or "the top level"
-        raise CatalogueError(f"{path}: at {where}: {problem.message}")
-    try:
-        jsonschema.Draft202012Validator.check_schema(data["options"])
-    except jsonschema.SchemaError as error:
-        raise CatalogueError(f"{path}: options is not a valid JSON Schema: {error.message}") from error
+    digest = memory().digest("role", repr(ROLE_SCHEMA), text)
+    if digest not in memory():
+        _judge(path, data)
+        memory().add(digest)
     units = tuple(_unit(row) for row in data["units"])
     if len({unit.name for unit in units}) != len(units):
         raise CatalogueError(f"{path}: two units have the same name; give each further unit a `name`")
@@ -175,13 +171,21 @@ def _load_role(path: Path) -> StationRole:
     )
 
 
+def _judge(path: Path, data: Any) -> None:
+    import jsonschema  # here, for its import costs more than all else and is seldom needed
+
+    problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(ROLE_SCHEMA).iter_errors(data))
+    if problem is not None:
+        where = ".".join(str(part) for part in problem.absolute_path) or "the top level"
+        raise CatalogueError(f"{path}: at {where}: {problem.message}")
+    try:
+        jsonschema.Draft202012Validator.check_schema(data["options"])
+    except jsonschema.SchemaError as error:
+        raise CatalogueError(f"{path}: options is not a valid JSON Schema: {error.message}") from error
+
+
 def _unit(row: dict[str, Any]) -> Unit:
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
     if "settings" in values:
         values["settings"] = {key: str(value) for key, value in values["settings"].items()}
     return Unit(**values)
-
-
-@functools.cache
-def _role_validator() -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator(ROLE_SCHEMA)

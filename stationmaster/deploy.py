@@ -159,8 +159,9 @@ def render_all(event: Any, stations: Iterable[str], request: Mapping[str, Any], 
     roles = catalogue.load()
     resolve.add_implied(event, roles)
     packer = Packer()
+    downstream = resolve.downstream_of(event, roles)
     for name in stations:
-        rendered = bundle.render(event, name, roles, revision)
+        rendered = bundle.render(event, name, roles, revision, downstream)
         path = payload_path(folder, name)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -148,19 +148,30 @@ def targets(event: Event, catalogue: Catalogue, instance: Instance) -> dict[str,
     return result
 
 
-def receipt_urls(event: Event, catalogue: Catalogue, station: Station, instance: Instance) -> list[str]:
-    """Return the URLs of all receipts that may concern an instance's media.
+Downstream = dict[str, list[tuple[str, Station, Instance]]]
+"""Who reads what: `station/instance` of a source to those that name it."""
 
-    These are the instances that provide receipts and lie downstream of it
-    over any number of references.
-    """
-    downstream: dict[str, list[tuple[str, Station, Instance]]] = {}
+
+def downstream_of(event: Event, catalogue: Catalogue) -> Downstream:
+    """Return for each source its consumers: name, station and instance."""
+    downstream: Downstream = {}
     for other in event.stations.values():
         for consumer in other.instances():
             if consumer.role not in catalogue.roles:
                 continue
             for reference in references(catalogue, consumer):
                 downstream.setdefault(reference, []).append((f"{other.name}/{consumer.id}", other, consumer))
+    return downstream
+
+
+def receipt_urls(
+    event: Event, catalogue: Catalogue, station: Station, instance: Instance, downstream: Downstream
+) -> list[str]:
+    """Return the URLs of all receipts that may concern an instance's media.
+
+    These are the instances that provide receipts and lie downstream of it
+    over any number of references.
+    """
     found: dict[str, str] = {}
     seen: set[str] = set()
     waiting = [f"{station.name}/{instance.id}"]
@@ -177,14 +188,10 @@ def receipt_urls(event: Event, catalogue: Catalogue, station: Station, instance:
     return [found[key] for key in sorted(found)]
 
 
-def copy_urls(event: Event, catalogue: Catalogue, station: Station, instance: Instance) -> list[str]:
+def copy_urls(
+    event: Event, catalogue: Catalogue, station: Station, instance: Instance, downstream: Downstream
+) -> list[str]:
     """Return the URLs of the instances that keep a copy of an instance's media: they read media and provide it."""
-    name = f"{station.name}/{instance.id}"
-    return sorted(
-        base_url(event, other, consumer)
-        for other in event.stations.values()
-        for consumer in other.instances()
-        if (row := catalogue.roles.get(consumer.role)) is not None
-        and row.provides == "media"
-        and name in references(catalogue, consumer)
-    )
+    readers = downstream.get(f"{station.name}/{instance.id}", ())
+    copies = (row for row in readers if catalogue.roles[row[2].role].provides == "media")
+    return sorted({base_url(event, other, consumer) for _, other, consumer in copies})

@@ -42,7 +42,9 @@ def word(value: object) -> str:
     if "\0" in text:
         raise TemplateError(f"an argument cannot hold a NUL character: {text!r}")
     text = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
-    return '"' + "".join(_escape(character) for character in text) + '"'
+    if not text.isprintable():
+        text = "".join(_escape(character) for character in text)
+    return f'"{text}"'
 
 
 def path_word(value: object) -> str:

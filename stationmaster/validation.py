@@ -9,15 +9,17 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
-
-import jsonschema
-from jsonschema.exceptions import ValidationError
+from typing import TYPE_CHECKING, Any, cast
 
 from stationmaster.findings import HIDDEN, dotted, hint, listed, nearest
+from stationmaster.memory import memory
 from stationmaster.model import Path
 from stationmaster.options import annotated
 from stationmaster.schema_text import choices, describe, shown
+
+if TYPE_CHECKING:
+    import jsonschema
+    from jsonschema.exceptions import ValidationError
 
 _SECRET_NAME = re.compile("pass|secret|token|_key$|^key$", re.IGNORECASE)
 """A misspelt `pasword` carries a password all the same."""
@@ -36,19 +38,25 @@ class Problem:
 
 @functools.lru_cache(maxsize=256)
 def _validator(schema_text: str) -> jsonschema.Draft202012Validator:
+    import jsonschema  # here, for its import costs more than all else and is seldom needed
+
     return jsonschema.Draft202012Validator(json.loads(schema_text))
 
 
 _texts: dict[int, tuple[Mapping[str, Any], str]] = {}
 
 
-def validator(schema: Mapping[str, Any]) -> jsonschema.Draft202012Validator:
-    """Return the validator of a schema, made once per schema."""
+def _text(schema: Mapping[str, Any]) -> str:
     known = _texts.get(id(schema))
     if known is None or known[0] is not schema:
         known = (schema, json.dumps(schema))
         _texts[id(schema)] = known
-    return _validator(known[1])
+    return known[1]
+
+
+def validator(schema: Mapping[str, Any]) -> jsonschema.Draft202012Validator:
+    """Return the validator of a schema, made once per schema."""
+    return _validator(_text(schema))
 
 
 def problems(
@@ -67,12 +75,16 @@ def problems(
         All problems, in the order of their paths.
     """
     unknown = set(opaque)
+    digest = memory().digest("value", _text(schema), json.dumps(value), str(sorted(map(str, unknown))))
+    if digest in memory():
+        return []
     found: dict[tuple[Path, str], Problem] = {}
     for error in validator(schema).iter_errors(value):
         for problem in _explain(error):
             if not any(_below(problem.path, path) for path in unknown):
                 found.setdefault((problem.path, problem.message), problem)
     if not found:
+        memory().add(digest)
         return []
     hidden = {*secrets, *(path for path, _ in annotated(schema, value, "writeOnly"))}
     return [_shielded(problem, hidden) for problem in sorted(found.values(), key=lambda item: dotted(item.path))]
