@@ -192,8 +192,6 @@ def copy_urls(
     event: Event, catalogue: Catalogue, station: Station, instance: Instance, downstream: Downstream
 ) -> list[str]:
     """Return the URLs of the instances that keep a copy of an instance's media: they read media and provide it."""
-    return sorted(
-        base_url(event, other, consumer)
-        for _, other, consumer in downstream.get(f"{station.name}/{instance.id}", ())
-        if catalogue.roles[consumer.role].provides == "media"
-    )
+    readers = downstream.get(f"{station.name}/{instance.id}", ())
+    copies = (row for row in readers if catalogue.roles[row[2].role].provides == "media")
+    return sorted({base_url(event, other, consumer) for _, other, consumer in copies})
