@@ -7,9 +7,9 @@ STAMP := $(VENV)/.requirements
 
 # Debian packages that the lab, the tests and the demo use on this machine (stations get theirs from the catalogue)
 HOST_PACKAGES := python3-venv ffmpeg iproute2 mmdebstrap nginx-light openssh-client openssh-server procps rclone strace \
-	systemd-container e2fsprogs fonts-dejavu-core git sshpass
+	systemd-container e2fsprogs fonts-dejavu-core git python3-asyncssh
 
-.PHONY: help venv packages lock check test soak demo docs clean bench-apply
+.PHONY: help venv packages lock check lint unit test soak demo docs clean bench-apply
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,11 +36,16 @@ lock: venv ## pin requirements.in and the benchmark's again, with hashes
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 --upgrade bench/requirements.in -o bench/requirements.lock
 
 check: venv ## lint, types, unit tests: under 90 s
+	@$(MAKE) --no-print-directory --output-sync=target -j2 lint unit
+
+lint: venv
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
-	$(BIN)/ansible-lint --offline --strict -q
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --strict -q
+
+unit: venv
 	$(BIN)/python -m pytest -m "not lab and not media and not soak"
 
 test: check ## every check, in the lab too

@@ -75,7 +75,17 @@ class Systemd:
         if not names:
             return {}
         statuses = {name: Status(ABSENT) for name in names}
-        command = [self._systemctl, "list-units", "--all", "--plain", "--full", "--no-legend", "--no-pager", "--", *names]
+        command = [
+            self._systemctl,
+            "list-units",
+            "--all",
+            "--plain",
+            "--full",
+            "--no-legend",
+            "--no-pager",
+            "--",
+            *names,
+        ]
         for line in output(command).splitlines():
             words = line.split()
             if words and words[0] in statuses:
