@@ -41,7 +41,7 @@ check: venv ## lint, types, unit tests: under 90 s
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	$(BIN)/ansible-lint --offline --strict -q
-	$(BIN)/python -m pytest -m "not lab and not media and not soak"
+	$(BIN)/python -m pytest -m "not lab and not media and not slow and not soak"
 
 test: check ## every check, in the lab too
 	$(BIN)/python -m pytest -m "not soak"
