@@ -115,6 +115,22 @@ def test_the_table_ends_with_the_journal_of_what_failed():
     assert lines[-2:] == [f"a: the journal of {ENCODE}:", "    it hurts"]
 
 
+def test_status_shows_each_unit_and_what_else_there_is_to_know(station, bundle):
+    station.apply(bundle)
+    station.verb("on-air", minutes=5)
+    (station.current / "units/stationmaster.target").write_text("x")
+    lines = table.rows({"cam": station.verb("status"), "gone": {"result": "unreachable"}})
+    text = "\n".join(lines)
+    assert [line.split() for line in lines[2:5]] == [
+        ["cam", "encode@talks", "active"],
+        ["cam", "ingest@main", "active", "live"],
+        ["cam", "upload@archive", "active"],
+    ]
+    assert "cam: on air" in text
+    assert "cam: 1 files were changed by hand" in text
+    assert "gone" in text
+
+
 def test_payloads_are_for_the_operators_eyes_only(tmp_path):
     from stationmaster import catalogue
     from stationmaster.model import Event, Station
