@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -192,13 +193,17 @@ def _in_lab(bench: Bench, keep: bool, work: Callable[[], dict[str, Any]]) -> dic
     bench.say(f"booting {bench.stations} stations")
     try:
         bench.play("playbooks/lab.yml", "-e", "lab_state=present")
+        bench.on_stations("true")  # warms every connection
         return work()
     finally:
+        contenders.disconnect()
         if not keep:
             bench.play("playbooks/lab.yml", "-e", "lab_state=absent")
 
 
 if __name__ == "__main__":
+    # ended from outside, the bench still has to take its lab away
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(main())
     except Failed as error:

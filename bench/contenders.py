@@ -18,6 +18,7 @@ VENV = ROOT / ".venv-bench"
 BUILD = ROOT / "build" / "bench"
 INVENTORY = BUILD / "inventory"
 RIVALS = BUILD / "rivals"
+SOCKETS = BUILD / "cp"
 FORKS = 20
 
 
@@ -47,10 +48,9 @@ def environment() -> dict[str, str]:
     """
     config = configparser.ConfigParser(interpolation=None)
     config.read(ROOT / "ansible.cfg", "utf-8")
-    sockets = BUILD / "cp"
-    sockets.mkdir(parents=True, exist_ok=True, mode=0o700)
+    SOCKETS.mkdir(parents=True, exist_ok=True, mode=0o700)
     shared = {
-        "ANSIBLE_SSH_ARGS": f"{config['ssh_connection']['ssh_args']} -o ControlPath={sockets}/%C",
+        "ANSIBLE_SSH_ARGS": f"{config['ssh_connection']['ssh_args']} -o ControlPath={SOCKETS}/%C",
         "ANSIBLE_FORKS": str(FORKS),
         "ANSIBLE_NOCOLOR": "1",
         "STATIONMASTER_ROLES": str(BENCH / "roles"),
@@ -82,7 +82,7 @@ def extra_environment(name: str) -> dict[str, str]:
     """
     if name not in ("stock", "mitogen", "pyinfra"):
         return {}
-    bare = {"ANSIBLE_VARS_ENABLED": "host_group_vars", "ANSIBLE_CALLBACKS_ENABLED": ""}
+    bare = {"ANSIBLE_CONFIG": str(BENCH / "stock" / "ansible.cfg")}
     if name == "mitogen":
         folders = VENV.glob("lib/python3*/site-packages/ansible_mitogen/plugins/strategy")
         bare |= {"ANSIBLE_STRATEGY": "mitogen_linear", "ANSIBLE_STRATEGY_PLUGINS": str(next(folders))}
@@ -103,16 +103,26 @@ def run(command: Sequence[str], env: Mapping[str, str], log: str) -> tuple[float
     Raises:
         Failed: it did not exit with 0.
     """
-    begin = time.perf_counter()
-    done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    seconds = time.perf_counter() - begin
     folder = BUILD / "log"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{log}.log").open("a", encoding="utf-8") as file:
-        file.write(f"$ {' '.join(command)}\n{done.stdout}({seconds:.2f} s, exit {done.returncode})\n\n")
+    with (folder / f"{log}.log").open("a+", encoding="utf-8") as file:
+        print("$", *command, file=file, flush=True)
+        start = file.tell()
+        begin = time.perf_counter()
+        done = subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+        seconds = time.perf_counter() - begin
+        file.seek(start)
+        output = file.read()
+        print(f"({seconds:.2f} s, exit {done.returncode})\n", file=file)
     if done.returncode:
-        raise Failed(f"{' '.join(command)} exited with {done.returncode}:\n" + done.stdout[-3000:])
-    return seconds, done.stdout
+        raise Failed(f"{' '.join(command)} exited with {done.returncode}:\n{output[-3000:]}")
+    return seconds, output
+
+
+def disconnect() -> None:
+    """Close the warm connections, which would outlive the bench."""
+    for socket in SOCKETS.glob("*"):
+        subprocess.run(["ssh", "-O", "exit", "-S", str(socket), "any"], stderr=subprocess.DEVNULL)
 
 
 RECAP = re.compile(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)

@@ -31,7 +31,7 @@ TICK = 0.5
 REPORT = 1.0
 """Seconds between two reports."""
 BEAT = 120.0
-"""Seconds that a look at `todo/` may take: every job in it may wait for a few time-outs of its source."""
+"""Seconds that a look at one job may take: a few time-outs of its source, many times over."""
 SWEEP = 600.0
 """Seconds between two removals of working folders whose job was taken away."""
 RECHECK = 3.0
@@ -72,6 +72,7 @@ class Encode:
         waiting: dict[str, str] = {}
         ids: set[str] = set()
         for found in self.folder.scan():
+            self._beat = time.monotonic()
             name = found.path.name
             try:
                 job, id_ = self._understand(found)

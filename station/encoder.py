@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 _SOURCE_AUDIO = re.compile(r"Stream #(\d+):(\d+).*: Audio:")
 _END_OF_PICTURE = b"\xff\xd9"
 LARGEST_PICTURE = 4 << 20
+HELD = 3
+"""Segments at most that wait at a start, on a machine too busy to catch up sooner."""
 SPEED_WINDOW = 10.0
 """The speed is told from half of it on: at the start an encoder catches up."""
 
@@ -58,6 +60,7 @@ class Encoder:
         self._cutter = Cutter()
         self._facts = Parser()
         self._tie = Tie(float(1 / plan.rate))
+        self._held: list[Cut] = []
         self._picture = b""
         self._reading_input = True
         self._broken: str | None = None
@@ -134,7 +137,8 @@ class Encoder:
         clean = ending.kind in ("stopped", "ended") and not self._broken
         cut = self._cutter.finish(clean=clean)
         if cut:
-            self._hand_on(cut)
+            self._held.append(cut)
+        self._release()
         self._selector.close()
         self.child.close()
         if self._listing:
@@ -160,8 +164,16 @@ class Encoder:
             self._positions.popleft()
 
     def _hand_on(self, cut: Cut) -> None:
-        self.frames += cut.frames
-        self._take(cut, self._tie.utc(cut.position - ffmpeg_args.START))
+        self._held.append(cut)
+        # What a start brings waits for a sure tie to the clock: a time once listed is not mended.
+        if self._tie.settled or len(self._held) > HELD:
+            self._release()
+
+    def _release(self) -> None:
+        for held in self._held:
+            self.frames += held.frames
+            self._take(held, self._tie.utc(held.position - ffmpeg_args.START))
+        self._held.clear()
 
     def _read_facts(self, data: bytes) -> None:
         now = time.monotonic()

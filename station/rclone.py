@@ -113,13 +113,13 @@ class Rclone:
             text = self.run("lsjson", *options, folder, patience=size / HASH_RATE)
         return {
             item["Path"]: Entry(int(item["Size"]), str(item.get("Hashes", {}).get(hash_name, "")))
-            for item in json.loads(text)
+            for item in _parsed(text)
         }
 
     def hashes(self) -> list[str]:
         """Return the names of the checksums that the target states; it is asked once."""
         if self._hashes is None:
-            self._hashes = list(json.loads(self.run("backend", "features", self.remote.path())).get("Hashes") or [])
+            self._hashes = list(_parsed(self.run("backend", "features", self.remote.path())).get("Hashes") or [])
         return self._hashes
 
     @property
@@ -189,6 +189,13 @@ class Rclone:
             if time.monotonic() - since > self._stall_limit + patience:
                 raise RcloneError(self.remote.scrub(f"no advance for {self._stall_limit + patience:.0f} s; {log.last}"))
         log.read(0)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise RcloneError(f"rclone printed no JSON: {text[:80]!r}") from error
 
 
 class _Log:

@@ -13,11 +13,12 @@ import logging
 import os
 import random
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from station import files, utc
+from station import files, index, utc
+from station.index import Segment
 
 log = logging.getLogger(__name__)
 LAST_DELAY = 300.0
@@ -153,3 +154,35 @@ class Failures:
             files.write_json(self.path, {"failed": self.rows()}, durable=True)
         except OSError as error:
             log.warning("cannot write %s: %s", self.path, os.strerror(error.errno or 0))
+
+
+class CopiedSegments:
+    """`index.jsonl` of what a target has of a recording: name and checksum, over restarts."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the index; a line that a power cut tore is dropped."""
+        self._path = path
+        self._known: dict[str, str] = {}
+        if path.exists():
+            self._known = {segment.name: segment.sha256 for segment in index.parse_lines(path.read_bytes())}
+            data = path.read_bytes()
+            if data and not data.endswith(b"\n"):
+                files.write(path, data[: data.rfind(b"\n") + 1], durable=True)
+
+    @property
+    def lines(self) -> int:
+        """Number of segments."""
+        return len(self._known)
+
+    def has(self, segment: Segment) -> bool:
+        """Say whether the target has a segment, with this content."""
+        return self._known.get(segment.name) == segment.sha256
+
+    def add(self, batch: Sequence[Segment]) -> None:
+        """Note what was copied and verified; durable when this returns. Raises OSError."""
+        new = [segment for segment in batch if not self.has(segment)]
+        with self._path.open("ab") as file:
+            file.write(b"".join(segment.line() for segment in new))
+        files.sync_file(self._path)
+        files.sync_folder(self._path.parent)
+        self._known.update((segment.name, segment.sha256) for segment in new)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import queue
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -31,6 +33,12 @@ WAITING = 30
 RETRY = 1.0
 """Seconds between two tries to write to a full disk."""
 RETENTION_PERIOD = 20.0
+
+
+def boot_id() -> str:
+    """The id of this boot: systemd's word for it, because a unit with a /proc of its own sees a container's host."""
+    told = os.environ.get("STATIONMASTER_BOOT_ID") or Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return str(uuid.UUID(told))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ class Segmenter:
         self._gap = False
         self._kept_at = 0.0
         self._deadline: float | None = None
-        self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        self._boot_id = boot_id()
         self._thread = threading.Thread(target=self._run, name="segmenter")
 
     def start(self) -> None:

@@ -35,6 +35,7 @@ class SourceIndex:
     _segments: dict[str, Segment] = field(default_factory=dict)
     _restarts: int = 0
     _looked: float = float("-inf")
+    _away: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -45,20 +46,24 @@ class SourceIndex:
         with self._lock:
             if time.monotonic() - self._looked >= self.pause:
                 self._look()
+            if self._away:
+                raise SourceAway(self._away)
             return list(self._segments.values())
 
     def _look(self) -> None:
         try:
             found = self._reader.poll()
         except index.IndexUnavailable as error:
-            raise SourceAway(str(error)) from error
+            # Remembered for the pause: many jobs may ask, and each answer takes a few time-outs.
+            self._away, self._looked = str(error), time.monotonic()
+            return
         restarts = getattr(self._reader, "restarts", 0)
         if restarts != self._restarts:
             # The index was replaced by one with less in it: what it no longer lists is gone.
             self._restarts = restarts
             self._segments.clear()
         self._segments.update((segment.name, segment) for segment in found)
-        self._looked = time.monotonic()
+        self._away, self._looked = "", time.monotonic()
 
 
 class Fetcher:

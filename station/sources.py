@@ -123,7 +123,8 @@ def _file(source: dict[str, Any], config: Config) -> Input:
 
 def _devices(source: dict[str, Any], rate: str) -> Input:
     device = typed(source, "device", str)
-    video = ["-f", "v4l2", "-thread_queue_size", "512", "-framerate", str(source.get("rate", rate))]
+    video = ["-f", "v4l2", "-thread_queue_size", "512", "-timestamps", "abs"]
+    video += ["-framerate", str(source.get("rate", rate))]
     if size := source.get("size"):
         video += ["-video_size", str(size)]
     if pixels := source.get("format"):
@@ -132,7 +133,7 @@ def _devices(source: dict[str, Any], rate: str) -> Input:
     sound = source.get("audio_device")
     if not sound:
         return Input(device, video, tracks=0)
-    # Both devices stamp with their own start as zero; -isync puts the second on the first one's time line.
+    # ffmpeg sets the start of each input to zero; -isync keeps the distance between them, which both tell in wall time.
     audio = ["-f", "alsa", "-thread_queue_size", "1024", "-sample_rate", "48000"]
     audio += ["-channels", str(source.get("audio_channels", 2)), "-isync", "0", "-i", str(sound)]
     return Input(f"{device} and {sound}", [*video, *audio], audio=1, tracks=1)

@@ -13,11 +13,10 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from station import config as configuration
-from station import files, index, notify, utc
+from station import index, notify, utc
 from station.beat import Beat, Stopped
 from station.config import Config, ConfigError
 from station.deliver import Conflict, Delivery, DeliveryError, Item, SourceDiffers
@@ -25,7 +24,7 @@ from station.download import ContentDiffers, SourceAway, SourceGone, fetch, join
 from station.incoming import INCOMING
 from station.index import IndexUnavailable, Segment
 from station.rclone import RcloneError
-from station.records import Failures, Receipts
+from station.records import CopiedSegments, Failures, Receipts
 from station.uplink import Uplink
 from station.words import amount
 
@@ -38,8 +37,8 @@ CATCH_UP = 8
 """A batch may be so many times as long when there is more to do: fewer questions to the target."""
 RESERVE = 1 << 30
 """Bytes that the spool leaves free: an ingest may record on the same disk."""
-INDEX_PERIOD = 600.0
-"""Seconds between two copies of the index to the target while batches follow each other."""
+INDEX_RATE = 32 << 10
+"""Bytes in a second that copies of the index may take on average: after a day it has 14 MB."""
 
 
 class Sync:
@@ -61,9 +60,9 @@ class Sync:
         self._failures = Failures(data / "failed.json", config.budget.input_timeout)
         self._reader = index.reader(self._source.path or self._source.url, config.budget.input_timeout)
         self._restarts = 0
-        self._memory = _Memory(data / index.INDEX)
+        self._memory = CopiedSegments(data / index.INDEX)
         self._todo: dict[str, Segment] = {}
-        self._index_sent = 0.0
+        self._index_sent = float("-inf")
         self._index_lines = -1
 
     def run(self) -> None:
@@ -140,7 +139,7 @@ class Sync:
         text = f"copying {len(batch)} segments ({amount(size)}) to {self._uplink.target}" + (
             f", {more} more" if more else ""
         )
-        self._uplink.say("copying", text, backlog=len(self._todo), from_=batch[0].name, to=batch[-1].name)
+        self._uplink.say("copying", text, backlog=len(self._todo), first=batch[0].name, last=batch[-1].name)
         folder = self._source.path or self._spool
         batch = [segment for segment in batch if self._at_hand(segment)]
         if not batch:
@@ -216,7 +215,8 @@ class Sync:
     def _send_index(self, *, idle: bool) -> None:
         """Bring our index to the target, beside the segments: when idle, or from time to time."""
         now = time.monotonic()
-        if self._memory.lines == self._index_lines or (not idle and now - self._index_sent < INDEX_PERIOD):
+        pause = (self._config.paths.data / index.INDEX).stat().st_size / INDEX_RATE if self._memory.lines else 0
+        if self._memory.lines == self._index_lines or now - self._index_sent < (pause if idle else pause + self._batch):
             return
         if self._failures.due("index", "") > time.time():
             return
@@ -256,34 +256,6 @@ class Sync:
         put("stationmaster_sync_segments_total", self._memory.lines, "Segments copied.", kind="counter", target=target)
 
 
-class _Memory:
-    """`index.jsonl` of what the target has: name and checksum, over restarts."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._known: dict[str, str] = {}
-        if path.exists():
-            self._known = {segment.name: segment.sha256 for segment in index.parse_lines(path.read_bytes())}
-            data = path.read_bytes()
-            if data and not data.endswith(b"\n"):  # torn by a power cut: the next line must begin a line
-                files.write(path, data[: data.rfind(b"\n") + 1], durable=True)
-
-    @property
-    def lines(self) -> int:
-        return len(self._known)
-
-    def has(self, segment: Segment) -> bool:
-        return self._known.get(segment.name) == segment.sha256
-
-    def add(self, batch: Sequence[Segment]) -> None:
-        new = [segment for segment in batch if not self.has(segment)]
-        with self._path.open("ab") as file:
-            file.write(b"".join(segment.line() for segment in new))
-        files.sync_file(self._path)
-        files.sync_folder(self._path.parent)
-        self._known.update((segment.name, segment.sha256) for segment in new)
-
-
 def run(config: Config) -> int:
     """Run the role until it is asked to stop; returns the exit status."""
     beat = Beat()
@@ -292,6 +264,10 @@ def run(config: Config) -> int:
         Sync(config, beat).run()
     except Stopped:
         notify.stopping()
+    except OSError as error:
+        # The disk, or a program that is not installed: nothing that waiting within this process would mend.
+        log.error("cannot go on: %s", error)
+        return 1
     return 0
 
 

@@ -162,7 +162,11 @@ def run(config: Config) -> int:
     # Its lines are of single connections and may hold file names; what matters is said here.
     asyncssh.set_log_level(logging.WARNING)
     adapt_asyncssh()
-    asyncio.run(Target(config).run())
+    try:
+        asyncio.run(Target(config).run())
+    except OSError as error:
+        log.error("cannot serve: %s", error)
+        return 1
     return 0
 
 

@@ -16,6 +16,10 @@ WINDOW = 10.0
 """Seconds: longer than the burst after a short gap, short enough that 100 ppm of drift stay at 1 ms."""
 
 
+SETTLED = 1.0
+"""Seconds without a clearly earlier arrival, after which the burst at a start is over."""
+
+
 class Tie:
     """The tie of one run of an encoder.
 
@@ -32,17 +36,26 @@ class Tie:
         self._steady = steady
         self._seen: deque[tuple[float, float]] = deque()
         self._offset: float | None = None
+        self._best: float | None = None
+        self._bettered = 0.0
         self.moves = 0
 
     def see(self, position: float, arrival: float) -> None:
         """A frame of PTS `position` (s) came at `arrival` (s of the steady clock)."""
         difference = arrival - position
+        if self._best is None or difference < self._best - self._rest:
+            self._best, self._bettered = difference, arrival
         # Only a smaller value, or one that may outlive the others, can ever be the minimum.
         while self._seen and self._seen[-1][1] >= difference:
             self._seen.pop()
         self._seen.append((arrival, difference))
         while self._seen[0][0] < arrival - WINDOW:
             self._seen.popleft()
+
+    @property
+    def settled(self) -> bool:
+        """Whether the frames have caught up with the clock: at a start all of them are late."""
+        return self._best is not None and self._steady() - self._bettered > SETTLED
 
     def utc(self, position: float) -> float:
         """UTC (s since the epoch) of the frame at `position`; ties anew where needed."""

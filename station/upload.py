@@ -225,6 +225,10 @@ def run(config: Config) -> int:
         Uploader(config, beat).run()
     except Stopped:
         notify.stopping()
+    except OSError as error:
+        # The disk, or a program that is not installed: nothing that waiting within this process would mend.
+        log.error("cannot go on: %s", error)
+        return 1
     return 0
 
 

@@ -215,6 +215,7 @@ def instance_variables(
         "event": {"name": event.name, "title": event.title, **_plain(event.settings)},
         "room": {"name": room.name, "title": room.title, "number": room.number} if room else None,
         "receipts": resolve.receipt_urls(event, catalogue, station, instance, downstream),
+        "copies": resolve.copy_urls(event, catalogue, station, instance, downstream),
     }
     return {
         **{key: config[key] for key in ("options", "sources", "targets", "paths", "instance", "budget")},

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import ast
+import itertools
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from stationmaster import code
 from stationmaster.catalogue import Catalogue, StationRole, load
 
 TOP = Path(__file__).resolve().parent.parent
@@ -22,6 +25,7 @@ def pages() -> dict[str, str]:
     return {
         "docs/station-roles.md": NOTICE + station_roles(load()),
         "docs/playbooks.md": NOTICE + playbooks(),
+        "docs/programs.md": NOTICE + programs(load()),
     }
 
 
@@ -110,6 +114,28 @@ def playbooks() -> str:
         head = re.match(r"(?:#[^\n]*\n)+", path.read_text("utf-8").removeprefix("---\n"))
         text = "\n".join(line.lstrip("#").removeprefix(" ") for line in head.group().splitlines()) if head else ""
         parts.append(f"\n## {path.relative_to(TOP)}\n\n{text}\n")
+    return "".join(parts)
+
+
+def programs(catalogue: Catalogue) -> str:
+    """Return the page that says which modules of `station/` each station role runs."""
+    users: dict[str, list[str]] = {}
+    for role in catalogue.roles.values():
+        for unit in role.units:
+            for module in [after for before, after in itertools.pairwise(unit.command) if before == "-m"]:
+                for path in code.closure(module):
+                    users.setdefault(path, []).append(role.name)
+    applier = sorted((TOP / "station" / "applier").glob("*.py"))
+    users.update({str(path.relative_to(TOP)): ["the engine"] for path in applier})
+    parts = [
+        "# Programs\n\nWhat runs on a station: the modules of `station/`, and which station roles run them. "
+        "A unit restarts when one of its own modules changed, and only then.\n\n",
+        "| module | what it does | run by |\n|---|---|---|\n",
+    ]
+    for path, names in sorted(users.items()):
+        first = (ast.get_docstring(ast.parse((TOP / path).read_text("utf-8"))) or "").partition("\n\n")[0]
+        if first:
+            parts.append(f"| `{path}` | {_cell(' '.join(first.split()))} | {', '.join(dict.fromkeys(names))} |\n")
     return "".join(parts)
 
 

@@ -186,3 +186,14 @@ def receipt_urls(
             else:
                 waiting.append(below)
     return [found[key] for key in sorted(found)]
+
+
+def copy_urls(
+    event: Event, catalogue: Catalogue, station: Station, instance: Instance, downstream: Downstream
+) -> list[str]:
+    """Return the URLs of the instances that keep a copy of an instance's media: they read media and provide it."""
+    return sorted(
+        base_url(event, other, consumer)
+        for _, other, consumer in downstream.get(f"{station.name}/{instance.id}", ())
+        if catalogue.roles[consumer.role].provides == "media"
+    )

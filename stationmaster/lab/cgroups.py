@@ -136,6 +136,16 @@ class StationGroup:
                     _rmdir(parent)
 
 
+def stations_of(lab: str) -> set[str]:
+    """Return the stations of a lab that have control groups, whatever else is known of it."""
+    found: set[str] = set()
+    for point in hierarchies():
+        found.update(path.name for path in point.glob(f"{TOP}/{lab}/*/"))
+        scopes = (path.name for path in point.glob(f"system.slice/{TOP}-{lab}-*.scope"))
+        found.update(name.removeprefix(f"{TOP}-{lab}-").removesuffix(".scope") for name in scopes)
+    return found
+
+
 def enable_controllers(folder: Path) -> None:
     """Enable for a v2 group's children every controller that it has itself."""
     with suppress_gone():

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from . import faults, files, image, keys, network, store
+from . import cgroups, faults, files, image, keys, network, store
 from .errors import LabError
 from .plan import LabPlan, StationPlan, lab_id, plan
 from .station import Machine, tidy
@@ -97,11 +97,12 @@ def remove(lab: str, only: Iterable[str] | None = None) -> Outcome:
     """
     bare = LabPlan(_parsed(lab), {})
     folder = LABS / lab
-    if not folder.exists() and not network.exists(bare.bridge):
+    if not (folder.exists() or network.exists(bare.bridge) or cgroups.stations_of(lab)):
         return Outcome()
     with _locked(lab):
         record = store.load(lab)
-        found = {path.name for path in (folder / "stations").glob("*")} | set(record.stations if record else ())
+        found = {path.name for path in (folder / "stations").glob("*")} | cgroups.stations_of(lab)
+        found |= set(record.stations if record else ())
         removed = sorted(found if only is None else found & set(only))
         made = record.plan() if record else bare
         _all(removed, lambda host: _remnant(made, host).remove())

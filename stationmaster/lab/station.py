@@ -191,7 +191,7 @@ class Machine:
         if leader is None:
             raise LabError(f"{self.plan.name} is not running")
         return subprocess.run(
-            ["nsenter", f"--target={leader}", "--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd=/root",
+            ["nsenter", f"--target={leader}", "--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wdns=/root",
              "--", *command],
             input=text, capture_output=True, check=False, env=environment(), timeout=seconds,
         )  # fmt: skip

@@ -74,7 +74,7 @@ def test_sound_at_the_edges_is_read_from_the_neighbours():
 
 
 def test_jitter_of_the_clock_changes_no_length():
-    jitter = [0.0, 0.013, -0.017, 0.019, -0.011]
+    jitter = [0.0, 0.03, -0.03, 0.028, -0.025]
     base = row(5)
     moved = [segment(s.seq, s.start + j, s.pts, 50, Fraction(25), False) for s, j in zip(base, jitter, strict=True)]
     for first in range(40, 60):
@@ -119,3 +119,15 @@ def test_the_rate_is_read_from_the_index(rate):
 def test_a_lost_frame_does_not_change_the_rate():
     lame = [*row(4), segment(9, T0 + 8, 18, 43, Fraction(43, 2), False)]
     assert frame_rate(lame) == 25
+
+
+def test_time_stamps_that_wrap_are_no_break():
+    cut = plan(row(5, pts=WRAP - 3), T0 + 1, T0 + 9)
+    assert len(cut.pieces) == 1 and cut.frames == 200
+
+
+def test_a_break_is_believed_even_if_the_time_stamps_happen_to_go_on():
+    """A restarted encoder begins its pictures anew: what is decoded must not run across."""
+    segments = row(4)
+    segments[2] = segment(2, segments[2].start, segments[2].pts, 50, Fraction(25), True)
+    assert [piece.frames for piece in plan(segments, T0, T0 + 8).pieces] == [100, 100]

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import itertools
 import threading
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 from station import admission
 from station.cards import Block, Picture, escape, lay_out
 from station.config import ConfigError, Source
-from station.fetch import Fetcher, SegmentMissing, SourceAway, SourceIndex
 from station.index import Segment
+from station.source_segments import Fetcher, SegmentMissing, SourceAway, SourceIndex
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC).timestamp()
 
@@ -68,6 +69,13 @@ def test_a_title_is_broken_at_its_spaces():
     words = "How we stopped worrying and learned to love the very long title of a talk"
     lines = lay_out([Block(words, 0.11, 4)], Picture(1280, 720, Fraction(25)))
     assert " ".join(line.text for line in lines) == words
+
+
+def test_too_many_lines_are_made_smaller():
+    lines = lay_out([Block("\n".join("line" for _ in range(20)), 0.11, 20)], Picture(1280, 720, Fraction(25)))
+    assert len(lines) == 20
+    assert all(earlier.top + earlier.size < later.top + 2 for earlier, later in itertools.pairwise(lines))
+    assert lines[-1].top + lines[-1].size <= 720
 
 
 def test_values_are_quoted_for_the_graph():
@@ -125,7 +133,7 @@ def test_a_segment_is_fetched_once_and_verified(server, tmp_path):
 
 def test_what_waiting_helps_is_told_from_what_it_does_not(server, tmp_path):
     fetcher = Fetcher(server.source, tmp_path / "s", 2)
-    with pytest.raises(SegmentMissing, match="not what its index says"):
+    with pytest.raises(SegmentMissing, match="not as its index says"):
         fetcher.get(line(b"y" * 1000))
     with pytest.raises(SegmentMissing, match="no longer has it"):
         fetcher.get(line(name="20260301/09/gone.ts"))
@@ -139,7 +147,7 @@ def test_what_waiting_helps_is_told_from_what_it_does_not(server, tmp_path):
     server.server.server_close()
     with pytest.raises(SourceAway):
         fetcher.get(line())
-    assert not list((tmp_path / "s").iterdir())
+    assert [one.suffix for one in (tmp_path / "s").iterdir()] == [".part"]
 
 
 def test_a_source_on_this_station_is_read_in_place(tmp_path):
@@ -154,6 +162,18 @@ def test_a_source_on_this_station_is_read_in_place(tmp_path):
     assert not (tmp_path / "s").exists()
     with pytest.raises(SegmentMissing):
         fetcher.get(line(b"y" * 1000))
+
+
+def test_a_source_that_is_away_is_not_asked_by_each_job(server):
+    server.status = 503
+    server.files["index.jsonl"] = b""
+    index = SourceIndex(server.source, 60)
+    for _ in range(3):
+        with pytest.raises(SourceAway, match="503"):
+            index.segments()
+    assert len(server.asked) == 1
+    index.pause, server.status = 0, 200
+    assert index.segments() == []
 
 
 def test_an_index_that_lost_lines_is_read_anew(tmp_path):

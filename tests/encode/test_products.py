@@ -60,9 +60,9 @@ def test_a_talk_is_cut_to_the_frame_in_all_formats(instance, recording):
         path.name: path.stat().st_size for path in done.iterdir() if path.name != "manifest.json"
     }
     assert "ffmpeg" in manifest["tools"]["ffmpeg"]
+    one.wait(lambda: not list((one.data / "wip").iterdir()))
     assert json.loads((one.data / "done" / "index.json").read_text()) == ["talk"]
     assert (one.data / "done" / "talk.json").exists()
-    one.wait(lambda: not list((one.data / "wip").iterdir()))
 
 
 def test_cuts_at_the_edges_of_segments(instance, recording):

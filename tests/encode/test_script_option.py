@@ -38,7 +38,7 @@ def test_files_that_it_leaves_are_the_product(scripted):
     assert {row["name"]: row["size"] for row in manifest["files"]} == {"a.mkv": 5, "sub/b.srt": 5}
     assert manifest["ranges"] == [] and manifest["title"] == "T"
     assert (one.data / "done" / "a" / "sub" / "b.srt").read_text() == "text\n"
-    assert json.loads((one.data / "done" / "index.json").read_text()) == ["a"]
+    one.wait(lambda: json.loads((one.data / "done" / "index.json").read_text()) == ["a"])
 
 
 def test_failure_keeps_its_output_and_its_half_product_goes(scripted):
@@ -48,7 +48,8 @@ def test_failure_keeps_its_output_and_its_half_product_goes(scripted):
     reason = one.failed("a")
     assert "exit status 7" in reason["reason"] and reason["exit_code"] == 7
     assert reason["output"] == "no disk for you\n"
-    assert [name for name in one.tree() if "/" in name] == ["done/index.json", "fail/a.json", "fail/a.reason.json"]
+    left = ["done/index.json", "fail/a.json", "fail/a.reason.json"]
+    one.wait(lambda: [name for name in one.tree() if "/" in name] == left)
 
 
 def test_a_hang_is_ended(scripted):

@@ -18,9 +18,12 @@ from station.index import Index, reader
 from station.media import MediaFolder
 from station.metrics import Metrics
 from station.playlist import WINDOW, Playlist
+from station.receipts import Witnesses
+from station.retention import Policy
+from station.segmenter import Job, Segmenter
 from station.supervisor import Advance, Backoff, Child
 from station.tie import Tie
-from station.transport import CLOCK, WRAP, Cutter, StreamError
+from station.transport import CLOCK, WRAP, Cut, Cutter, StreamError
 from tests.media import kit
 
 
@@ -62,6 +65,20 @@ def test_tie_rests_within_a_quarter_of_a_frame_and_follows_drift_and_steps():
     assert tie.utc(209.96) == pytest.approx(clock.wall + clock.now, abs=0.012) and tie.moves > 0
     clock.wall += 1.5
     assert tie.utc(209.96) == pytest.approx(clock.wall + clock.now, abs=0.012)
+
+
+def test_tie_is_settled_when_the_frames_of_a_start_have_caught_up():
+    clock = Clock()
+    tie = clock.tie()
+    assert not tie.settled
+    settled = []
+    for frame in range(150):
+        position = frame * 0.04
+        # The start is 1.5 s late, and made good at twice the speed.
+        clock.now = 1000 + max(position, 1.5 + position / 2)
+        tie.see(position, clock.now)
+        settled.append(tie.settled)
+    assert 3 < settled.index(True) * 0.04 < 4.3 and all(settled[settled.index(True) :])
 
 
 def test_tie_is_not_moved_by_a_gap_and_its_burst():
@@ -402,3 +419,20 @@ def test_segment_of_2997_frames_a_second_is_sixty_frames(tmp_path):
     config = load(write_config(tmp_path, options={"source": {"type": "testcard"}, "video": {"rate": "30000/1001"}}))
     made = ffmpeg_args.plan(config)
     assert made.gop == 60 and made.rate == Fraction(30000, 1001) and made.tick == pytest.approx(2.002)
+
+
+def test_names_follow_the_clock_over_midnight_and_are_never_used_twice(tmp_path):
+    config = load(write_config(tmp_path))
+    media = MediaFolder(kit.make(tmp_path / "data"), 2)
+    writer = Segmenter(media, "hall_a_main", Fraction(25), Policy(72, 0.0, 4), Witnesses(config), lambda error: None)
+    midnight = utc.from_text("2026-03-02T00:00:00Z")
+    writer.start()
+    for second in (-3, -1, 1, 1):  # the clock may stand, or go back
+        writer.put(Job(Cut(b"x" * 188, 50, 10.0, 10.0), midnight + second, discontinuity=False))
+    assert writer.stop(5)
+    names = [segment.name for segment in reader(media.folder).poll()]
+    assert [name[:11] for name in names] == ["20260301/23", "20260301/23", "20260302/00", "20260302/00"]
+    assert len(set(names)) == 4 and all((media.folder / name).exists() for name in names)
+    first = names[0].rpartition("_")[2].removesuffix(".ts")
+    # With no history the sequence begins at the clock.
+    assert int(first) == int(midnight - 3) // 2

@@ -80,7 +80,7 @@ def instance(role, name, value):
     return Instance(role, name, options.fill_defaults(CATALOGUE.roles[role].options, value))
 
 
-def station(name, roles):
+def station(name, roles, of=None):
     room = Room("hall_a", "Hall A", 1)
     here = Station(name, room, "10.83.0.17", "02:00:00:00:00:01", [], roles)
     camera = Station(
@@ -93,7 +93,7 @@ def station(name, roles):
     )
     event = Event("demo", "Demo", "/nonexistent", {"hall_a": room}, {"cam": camera, name: here})
     resolve.add_implied(event, CATALOGUE)
-    return bundle.render(event, name, CATALOGUE, "test")
+    return bundle.render(event, of or name, CATALOGUE, "test")
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +154,9 @@ def test_the_copy_knows_where_its_source_is(rendered):
     config = json.loads((rendered / "etc" / "record" / "copy" / "config.json").read_text())
     assert config["sources"]["cam/main"]["url"] == "http://10.83.0.18:8080/ingest/main/"
     assert config["options"]["retention"] == {"hours": 72, "reserve_percent": 5, "warn_hours": 4}
+
+
+def test_a_source_knows_its_copies():
+    made = station("enc", {"record": {"copy": instance("record", "copy", {"from": "cam/main"})}}, of="cam")
+    context = json.loads(made.blobs[made.manifest["files"]["etc/ingest/main/context.json"]["sha256"]])
+    assert context["copies"] == ["http://10.83.0.17:8080/record/copy/"]

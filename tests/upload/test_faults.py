@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from places import PASSWORD, REPOSITORY, children, keygen, product, same, tree, wait_for
 
+pytestmark = [pytest.mark.media, pytest.mark.timeout(240)]
+
 
 def failed(upload):
     return wait_for(lambda: upload.json("failed.json")["failed"], what=upload.log)[0]
@@ -24,11 +26,11 @@ def staged(served):
 
 def test_server_killed_in_a_transfer(serve, worker, encode, served):
     """The first file is not sent again, the second begins anew, and the receipt comes when the server is back."""
-    folder = product(encode, "t1", {"a.mp4": 1_000_000, "b.webm": 3_000_000})
+    folder = product(encode, "t1", {"a.mp4": 500_000, "b.webm": 2_000_000})
     server, target = serve("sftp")
     upload = worker(target, rate_limit="1M").start()
     done = wait_for(
-        lambda: next((p for n, p in tree(served).items() if n.endswith("a.mp4") and p.stat().st_size == 1_000_000), 0)
+        lambda: next((p for n, p in tree(served).items() if n.endswith("a.mp4") and p.stat().st_size == 500_000), 0)
     )
     wait_for(lambda: any(name.endswith("b.webm") and size > 0 for name, size in staged(served).items()))
     written = done.stat().st_ino, done.stat().st_ctime_ns
@@ -37,7 +39,7 @@ def test_server_killed_in_a_transfer(serve, worker, encode, served):
     assert not (upload.data / "receipts/t1.json").exists()
     assert [name for name in tree(served) if "hall_a" in name] == []
     server.start()
-    upload.receipt("t1", 40)
+    upload.receipt("t1")
     assert same(folder, served / "demo/hall_a/t1")
     assert (served / "demo/hall_a/t1/a.mp4").stat().st_ino == written[0]
     assert "were there already" in upload.log()
@@ -123,7 +125,7 @@ def test_wrong_password_backs_off(serve, worker, encode):
     product(encode, "t1", {"a.mp4": 1000})
     _, target = serve("sftp")
     upload = worker(target | {"password": "not-the-right-one"}).start()
-    row = wait_for(lambda: (row := failed(upload))["attempts"] >= 2 and row, 30)
+    row = wait_for(lambda: (row := failed(upload))["attempts"] >= 2 and row)
     assert "unable to authenticate" in row["last_error"]
     assert row["delay"] > 0.75 * 0.5 * 2 ** (row["attempts"] - 1)
     assert upload.json("status.json")["state"] in ("failing", "uploading")
@@ -157,7 +159,7 @@ def test_unknown_host_key_is_refused(serve, worker, encode, served, tmp_path):
     assert tree(served) == {}
     careless = {key: value for key, value in target.items() if key != "host_key"}
     refused = worker(careless, "careless").start()
-    assert refused.process.wait(20) == 78
+    assert refused.process.wait(60) == 78
     assert "targets.archive.host_key: is missing" in refused.log()
     worker(careless | {"accept_any_host_key": True}, "told").start().receipt("t1")
 
@@ -215,7 +217,7 @@ def test_rate_is_limited(serve, worker, encode):
     for name, options in (("free", {}), ("limited", {"rate_limit": "1M"})):
         upload = worker(target | {"path": f"{target['path']}/{name}"}, name, **options)
         begun = time.monotonic()
-        upload.start().receipt("t1", 40)
+        upload.start().receipt("t1")
         seconds.append(time.monotonic() - begun)
         upload.stop()
     assert seconds[1] - seconds[0] > 0.6 * 3_000_000 / 2**20
@@ -226,7 +228,7 @@ def test_progress_is_told(serve, worker, encode):
     product(encode, "t1", {"a.mp4": 4_000_000})
     _, target = serve("local")
     upload = worker(target, rate_limit="1M").start()
-    seen = wait_for(lambda: (status := upload.json("status.json")).get("progress", {}).get("bytes") and status, 30)
+    seen = wait_for(lambda: (status := upload.json("status.json")).get("progress", {}).get("bytes") and status)
     assert seen["state"] == "uploading"
     assert seen["progress"]["total"] == 4_000_000 + (encode / "done/t1/manifest.json").stat().st_size
     upload.receipt("t1")
@@ -307,6 +309,6 @@ def test_two_instances_to_one_place(serve, worker, encode, served):
     _, target = serve("sftp")
     both = [worker(target, name).start() for name in ("one", "two")]
     for upload in both:
-        upload.receipt("t1", 40)
+        upload.receipt("t1")
     assert same(folder, served / "demo/hall_a/t1")
     assert [name for name in tree(served / "demo/hall_a") if not name.startswith("t1/")] == []

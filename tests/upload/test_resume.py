@@ -9,6 +9,8 @@ from station.rclone import RcloneError
 from station.remote import open_remote
 from station.sftp_resume import LARGE, OVERLAP, Sender
 
+pytestmark = [pytest.mark.media, pytest.mark.timeout(240)]
+
 SIZE = LARGE + (8 << 20)
 
 
@@ -39,7 +41,7 @@ def test_goes_on_in_the_middle(place, worker, encode):
     upload = worker(entry, rate_limit="5M").start()
     half(folder)
     server.kill()
-    row = wait_for(lambda: upload.json("failed.json")["failed"][0], 30, what=upload.log)
+    row = wait_for(lambda: upload.json("failed.json")["failed"][0], what=upload.log)
     assert row["last_error"]
     reached = max(path.stat().st_size for path in tree(folder).values())
     assert 2 * OVERLAP < reached < SIZE
@@ -47,7 +49,7 @@ def test_goes_on_in_the_middle(place, worker, encode):
     upload.config["options"].pop("rate_limit")
     upload.write()
     server.start()
-    upload.start().receipt("t1", 40)
+    upload.start().receipt("t1")
     assert same(original, folder / "demo/hall_a/t1")
     begun = f"going on at {reached - OVERLAP} of {SIZE} bytes"
     assert begun in upload.log()
@@ -66,7 +68,7 @@ def test_another_beginning_is_noticed(target, worker, encode):
         file.write(b"something else")
     upload.config["options"].pop("rate_limit")
     upload.write()
-    upload.start().receipt("t1", 40)
+    upload.start().receipt("t1")
     assert same(original, folder / "demo/hall_a/t1")
     assert "differs from the original" in upload.log()
 

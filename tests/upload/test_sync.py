@@ -10,6 +10,8 @@ from places import random_bytes, tree, upload_config, wait_for
 
 from station import index, utc
 
+pytestmark = [pytest.mark.media, pytest.mark.timeout(240)]
+
 DAY = utc.from_text("2026-03-01T09:59:50Z")
 
 
@@ -69,7 +71,7 @@ def test_catches_up_over_a_cut(kind, serve, sync, tmp_path, served):
         assert row["attempts"] >= 1
         assert "connect" in row["last_error"]
         server.start()
-    wait_for(lambda: len(covered(worker)) == 40, 40, what=worker.log)
+    wait_for(lambda: len(covered(worker)) == 40, what=worker.log)
     copy = served / "demo/hall_a/enc_talks"
     wait_for(lambda: (copy / "index.jsonl").read_bytes() == (media / "index.jsonl").read_bytes(), what=worker.log)
     assert [segment.name for segment in both] == sorted(covered(worker))

@@ -9,6 +9,8 @@ import sys
 import pytest
 from places import PASSWORD, REPOSITORY, interpreters, keygen, product, same, tree, wait_for
 
+pytestmark = [pytest.mark.media, pytest.mark.timeout(240)]
+
 on_both = pytest.mark.parametrize("target", interpreters(), indirect=True)
 
 

@@ -5,6 +5,8 @@ import json
 import pytest
 from places import has, product, same, tree, wait_for
 
+pytestmark = [pytest.mark.media, pytest.mark.timeout(240)]
+
 KINDS = [
     "local",
     "sftp",

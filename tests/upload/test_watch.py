@@ -16,6 +16,8 @@ from places import product, same, tree, wait_for
 from station.rclone import Rclone, RcloneError
 from station.remote import open_remote
 
+pytestmark = [pytest.mark.media, pytest.mark.timeout(240)]
+
 
 def test_watchdog_is_fed_while_it_advances(serve, worker, encode, tmp_path, monkeypatch):
     product(encode, "t1", {"a.mp4": 5_000_000})
@@ -109,7 +111,7 @@ def test_products_of_another_station(serve, worker, encode, served):
         threading.Thread(target=web.serve_forever, daemon=True).start()
         upload = worker(target, url=f"http://127.0.0.1:{web.server_port}/")
         upload.start()
-        upload.receipt("t-1", 30)
+        upload.receipt("t-1")
         web.shutdown()
     assert same(folder, served / "demo/hall_a/t-1")
     assert Station.ranges == ["bytes=200000-"]
