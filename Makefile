@@ -46,7 +46,7 @@ lint: venv
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --strict -q
 
 unit: venv
-	$(BIN)/python -m pytest -m "not lab and not media and not soak"
+	$(BIN)/python -m pytest -m "not lab and not media and not slow and not soak"
 
 test: check ## every check, in the lab too
 	$(BIN)/python -m pytest -m "not soak"

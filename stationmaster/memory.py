@@ -7,6 +7,7 @@ this checkout's own: from them nobody learns an option's value, secret or not.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -29,10 +30,8 @@ class Memory:
 
     def _read_key(self) -> bytes:
         path = self._folder / "key"
-        try:
+        with contextlib.suppress(OSError):
             return path.read_bytes()
-        except FileNotFoundError:
-            pass
         key = secrets.token_bytes(32)
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

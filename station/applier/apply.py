@@ -11,7 +11,7 @@ from station.applier.effective import NOTHING, effective
 from station.applier.layout import Layout, Refusal
 from station.applier.light import loads, read
 from station.applier.lock import StationLock
-from station.applier.plan import Plan, names_of_interest, plan_units, running_hashes
+from station.applier.plan import Plan, names_of_interest, plan_units, running_hashes, started_with_edits
 from station.applier.records import (
     drop_ended_stops,
     load_manifest,
@@ -42,12 +42,14 @@ class Comparison:
         self, layout: Layout, systemd: Systemd, want: dict[str, Any], state: dict[str, Any], interrupt: bool
     ) -> None:
         self.notes: list[str] = []
+        self.held: list[dict[str, str]] = []
         number = layout.current_number()
         self.have = load_manifest(layout, number) or NOTHING
         if number and self.have is NOTHING:
             self.notes.append(f"generation {number} has no readable manifest and is replaced")
         guard = on_air(layout, self.notes) is not None and not interrupt
         self.damage = files.drift(layout.current, self.have) if number else {}
+        self.tainted = started_with_edits(layout, self.have, self.damage)
         names = names_of_interest(layout, self.have, want)
         self._compare(layout, want, state, guard, systemd.glance(names))
         if self.changed or self.held or self.units.held or not self.units.empty:
@@ -58,7 +60,7 @@ class Comparison:
     def _compare(
         self, layout: Layout, want: dict[str, Any], state: dict[str, Any], guard: bool, statuses: dict[str, Status]
     ) -> None:
-        started = layout.started_hashes()
+        started = {**layout.started_hashes(), **dict.fromkeys(self.tainted, "")}
         self.target, self.held = effective(want, self.have, running_hashes(statuses, started), guard)
         self.changed = files.changes(self.have, self.target, self.damage)
         self.units: Plan = plan_units(self.target, self.have, statuses, started, state, guard, layout)
@@ -170,6 +172,7 @@ def _apply(
         number = generation.stage(layout, {**looked.target, "held": looked.held}, blobs)
     record = pending_record(request, state, number)
     record.update(wanted=want["wanted"], revision=want["revision"], pin=state["pinned"], reload=bool(looked.changed))
+    record["tainted"] = looked.tainted
     return hand_over(layout, systemd, request, lock, record, result)
 
 
@@ -195,6 +198,7 @@ def pending_record(request: dict[str, Any], state: dict[str, Any], number: int) 
         "revision": state["revision"],
         "stopped": state["stopped"],
         "pin": None,
+        "tainted": [],
         "reload": True,
         "interrupt": request["interrupt"],
         "ready_timeout": request["ready_timeout"],

@@ -85,7 +85,7 @@ class _Converge:
         """Make a generation current and its units run; return what was done and what failed."""
         layout, systemd = self.layout, self.systemd
         have = load_manifest(layout, layout.current_number()) or NOTHING
-        started = layout.started_hashes()
+        started = {**layout.started_hashes(), **dict.fromkeys(self.pending["tainted"], "")}
         statuses = systemd.show(names_of_interest(layout, have, target))
         plan = plan_units(target, have, statuses, started, self.state, self.guard, layout)
         if plan.stop:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from station.applier.layout import OURS, Layout
 from station.applier.systemd import Status
 
@@ -33,6 +35,32 @@ def names_of_interest(layout: Layout, *manifests: dict[str, Any]) -> set[str]:
     for manifest in manifests:
         names |= manifest["units"].keys()
     return names
+
+
+def started_with_edits(layout: Layout, have: dict[str, Any], damage: dict[str, str]) -> list[str]:
+    """Return the units that were started after a hand had changed a file of theirs.
+
+    What they run is not what their hash says, so that mending the file is not enough.
+    """
+    found = []
+    for name, unit in have["units"].items():
+        edited = [path for path in ("units/" + name, *unit["reads"]) if path in damage]
+        if edited:
+            try:
+                start = os.stat(f"{layout.started}/{name}").st_mtime_ns
+            except OSError:
+                continue  # it was never started: nothing to mend but the file
+            if any(_changed_at(f"{layout.current}/{path}") <= start for path in edited):
+                found.append(name)
+    return found
+
+
+def _changed_at(path: str) -> int:
+    """Return when a file was changed; for one that is gone when its folder was, 0 if that is gone, too."""
+    for place in (path, os.path.dirname(path)):
+        if os.path.lexists(place):
+            return os.lstat(place).st_ctime_ns
+    return 0
 
 
 def running_hashes(statuses: dict[str, Status], started: dict[str, str]) -> dict[str, str]:

@@ -75,18 +75,8 @@ class Systemd:
         if not names:
             return {}
         statuses = {name: Status(ABSENT) for name in names}
-        command = [
-            self._systemctl,
-            "list-units",
-            "--all",
-            "--plain",
-            "--full",
-            "--no-legend",
-            "--no-pager",
-            "--",
-            *names,
-        ]
-        for line in output(command).splitlines():
+        options = ["--all", "--plain", "--full", "--no-legend", "--no-pager"]
+        for line in output([self._systemctl, "list-units", *options, "--", *names]).splitlines():
             words = line.split()
             if words and words[0] in statuses:
                 statuses[words[0]].update(zip(("LoadState", "ActiveState", "SubState"), words[1:4], strict=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,22 @@ def test_what_a_hand_changed_is_drift_and_repaired(station, bundle, break_it):
     assert station.tree() == whole
     assert (station.current / "secrets/upload").stat().st_mode & 0o777 == 0o700
     assert station.apply(bundle)["result"] == "unchanged"
+
+
+def test_a_unit_that_was_started_with_an_edit_is_restarted(station, bundle):
+    station.apply(bundle)
+    path = station.current / "etc/encode/talks/config.json"
+    time.sleep(0.02)
+    path.unlink()
+    path.write_text("edited, and loaded")
+    time.sleep(0.02)
+    station.systemd._start(ENCODE)
+    assert station.apply(bundle)["restarted"] == [ENCODE]
+    assert station.apply(bundle)["result"] == "unchanged"
+    path.unlink()
+    path.write_text("edited, and not loaded")
+    result = station.apply(bundle)
+    assert (result["changed"], result["restarted"]) == (["etc/encode/talks/config.json"], [])
 
 
 def test_an_edit_in_place_never_spreads_to_the_new_generation(station, bundle):
