@@ -41,10 +41,7 @@ def web(tmp_path, closing):
         sys.executable,
         "-m",
         "station.foreign",
-        "--interval",
-        "0.5",
-        "--probe",
-        f"http://127.0.0.1:{port}/healthz",
+        *("--interval", "0.3", "--timeout", "0.3", "--probe", f"http://127.0.0.1:{port}/healthz"),
     ]
     command += ["--", "/usr/sbin/nginx", "-e", "stderr", "-p", tmp_path, "-c", config]
     process = closing(kit.Process(command, tmp_path / "log.txt", {"NOTIFY_SOCKET": str(channel.path)}))
