@@ -4,8 +4,10 @@ import itertools
 import json
 import os
 import socket
+import sys
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -146,6 +148,18 @@ def test_a_child_hands_over_pipes_dies_with_us_and_keeps_secrets(tmp_path):
     assert list(child.errors) == ["[error] url with ***"] and ending.kind == "failed"
 
 
+def test_a_bound_program_ends_with_who_started_it(tmp_path, closing):
+    script = (
+        "import subprocess, time; from station import bound; "
+        "print(subprocess.Popen(bound.command(['sleep', '60'])).pid, flush=True); time.sleep(60)"
+    )
+    process = closing(kit.Process([sys.executable, "-c", script], tmp_path / "log.txt"))
+    pid = int(kit.wait_for(process.text))
+    name = kit.wait_for(lambda: (text := Path(f"/proc/{pid}/comm").read_text()) == "sleep\n" and text)
+    process.kill()
+    kit.wait_for(lambda: not Path(f"/proc/{pid}").exists() or Path(f"/proc/{pid}/comm").read_text() != name, 3)
+
+
 def test_progress_keeps_the_newest():
     text = b"frame=1\nout_time_us=40000\nprogress=continue\nframe=2\nout_time_us=80000\nspeed=1.01x\n"
     assert supervisor.progress(text) == {"frame": "2", "out_time_us": "80000", "speed": "1.01x", "progress": "continue"}
@@ -225,7 +239,7 @@ def test_silence_and_a_missing_channel_after_their_time():
         level.see(measured(-20, "-inf"), now, -50)
     assert [warning["code"] for warning in levels.warnings([level], 30, 20)] == ["channel_missing"]
     for now in range(31, 61):
-        level.see(measured("-inf", "-inf"), now, -50)
+        level.see(measured(-60, "-inf"), now, -50)
     assert [warning["code"] for warning in levels.warnings([level], 60, 20)] == ["silence"]
     assert json.dumps(level.report(0, 60), allow_nan=False)
     level.see(measured(-20, -30), 61, -50)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from station.media import MediaFolder
 from tests.media import kit
 from tests.media.kit import wait_for
 
@@ -175,6 +176,21 @@ def test_keeps_what_the_source_lost(record, tmp_path, closing):
     found = wait_for(lambda: len(found := instance.segments()) == 5 and found)
     assert found[:4] == old
     assert all((instance.data / segment.name).exists() for segment in old)
+
+
+def test_what_was_pruned_is_not_fetched_again(record, tmp_path, closing):
+    media = kit.recording(tmp_path / "source", 5)
+    closing(kit.serve(media.folder, port := kit.free_port(), tmp_path / "nginx.txt"))
+    instance = record(port)
+    process = instance.start()
+    wait_for(lambda: agree(instance, media))
+    process.stop()
+    copy = MediaFolder(instance.data, 2)
+    copy.take_off(copy.index.segments[:2], "receipt")
+    instance.start()
+    kit.add(media, 5, b"x" * 1000)
+    wait_for(lambda: media.index.last in instance.segments())
+    assert [segment.seq for segment in instance.segments()] == [2, 3, 4, 5]
 
 
 def test_full_disk_is_said_and_waited_for(record, tmp_path, closing, small_disk):

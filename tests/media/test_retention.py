@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from station import index
+from station import index, receipts
 from station.config import load
 from station.media import MediaFolder
 from station.receipts import Witnesses, hashes
@@ -50,19 +50,19 @@ def test_without_a_receipt_nothing_goes_at_any_age():
 
 def test_age_takes_only_what_has_a_receipt():
     old = segments(20, hours_ago=100)
-    receipts = {one.sha256 for one in old[:10]}
-    made = plan(old, receipts, set(), RULE, now=NOW, **ROOMY)
+    verified = {one.sha256 for one in old[:10]}
+    made = plan(old, verified, set(), RULE, now=NOW, **ROOMY)
     # The last one of the talk borders on something without a receipt: it may belong to the next talk.
     assert made.receipted == old[:9]
-    assert not plan(segments(20, hours_ago=10), receipts, set(), RULE, now=NOW, **ROOMY).receipted
-    assert not plan(old, receipts, set(), replace(RULE, hours=0), now=NOW, **ROOMY).receipted
+    assert not plan(segments(20, hours_ago=10), verified, set(), RULE, now=NOW, **ROOMY).receipted
+    assert not plan(old, verified, set(), replace(RULE, hours=0), now=NOW, **ROOMY).receipted
 
 
 def test_space_takes_receipts_first_then_copies_oldest_first_and_no_more_than_needed():
     fresh = segments(20)
-    receipts = {one.sha256 for one in fresh[10:15]}
+    verified = {one.sha256 for one in fresh[10:15]}
     copies = {(one.name, one.sha256) for one in fresh}
-    made = plan(fresh, receipts, copies, RULE, now=NOW, **FULL)
+    made = plan(fresh, verified, copies, RULE, now=NOW, **FULL)
     assert made.receipted == fresh[11:14]
     assert made.copied == fresh[:3]
     assert made.missing == 0
@@ -112,7 +112,7 @@ def test_full_disk_still_lets_go(tmp_path, small_disk):
     assert len(MediaFolder(media.folder, 2).index.segments) == 3
 
 
-def test_receipts_and_copies_are_fetched_kept_and_distrusted_when_stale(tmp_path, closing):
+def test_receipts_and_copies_are_fetched_kept_and_distrusted_when_stale(tmp_path, closing, monkeypatch):
     upload = tmp_path / "upload" / "receipts"
     upload.mkdir(parents=True)
     media = kit.recording(tmp_path / "copy", 3)
@@ -141,6 +141,9 @@ def test_receipts_and_copies_are_fetched_kept_and_distrusted_when_stale(tmp_path
         (media.index).rewrite(media.index.segments[:1])
         witnesses.refresh()
         assert witnesses.copies() == {(wanted.name, wanted.sha256)}
+        monkeypatch.setattr(receipts, "FRESH", 0.0)
+        assert witnesses.copies() == set()
+        assert witnesses.receipts == {wanted.sha256}
     finally:
         server.shutdown()
         server.server_close()
