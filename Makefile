@@ -19,7 +19,7 @@ venv: $(STAMP) ## make .venv with everything in it
 $(STAMP): requirements.lock pyproject.toml | packages
 	python3 -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
 packages: ## install the Debian packages that are missing
