@@ -39,6 +39,7 @@ while [ "$1" != -- ]; do
     shift
 done
 shift
+: > "$folder/entered"
 mount -t ext4 -o loop,discard "$folder/disk.img" "$folder/disk"
 mkdir -p "$folder/disk/upper" "$folder/disk/work"
 mount -t overlay -o "lowerdir=$lower,upperdir=$folder/disk/upper,workdir=$folder/disk/work" station "$folder/root"

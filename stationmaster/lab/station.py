@@ -17,7 +17,7 @@ import subprocess
 import tarfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -30,8 +30,8 @@ from .plan import MACHINE, LabPlan, StationPlan, address_in
 from .scripts import INIT_PATH, LAUNCHER
 from .system import environment, inner_pid, kill, run, wait_until
 
-BOOT_SECONDS = 60
-"""A station answers within 2 s on an idle machine; many at once on a busy one take their time."""
+BOOT_SECONDS = 180
+"""A station answers within 2 s on an idle machine; on one that encodes on all processors a minute was measured."""
 STOP_SECONDS = 20
 """Twice the units' TimeoutStopSec of 10 s."""
 NSPAWN = Path("/run/systemd/nspawn")
@@ -110,7 +110,8 @@ class Machine:
         """
         self.clear()
         self.group.prepare()
-        (self.folder / "prepared").unlink(missing_ok=True)
+        for name in ("entered", "prepared"):
+            (self.folder / name).unlink(missing_ok=True)
         groups = [str(folder) for folder in self.group.folders]
         launcher = [
             "unshare", "--mount", "--propagation=private", "--net", "sh", "-c", LAUNCHER, "station", str(self.folder),
@@ -124,11 +125,19 @@ class Machine:
                 env={**environment(), "SYSTEMD_NSPAWN_TMPFS_TMP": "0"},  # /tmp lies on the disk, as on a real station
             )  # fmt: skip
         end = time.monotonic() + seconds
-        if not wait_until(lambda: (self.folder / "prepared").exists(), seconds):
-            raise LabError(f"{self.plan.name} could not be prepared:\n{self.console()}")
+        self._await(lambda: (self.folder / "prepared").exists(), end, "could not be prepared")
         network.connect(self.lab, self.plan)
-        if not wait_until(self._answers, end - time.monotonic(), step=0.1):
-            raise LabError(f"{self.plan.name} does not answer on {self.plan.address}:22:\n{self.console()}")
+        self._await(self._answers, end, f"does not answer on {self.plan.address}:22")
+
+    def _await(self, condition: Callable[[], bool], end: float, trouble: str) -> None:
+        """Wait for a condition until `end` (monotonic), or until the station has ended by itself."""
+        while not condition():
+            # the launcher's first act is to enter its group
+            ended = (self.folder / "entered").exists() and not self.group.pids()
+            if ended or time.monotonic() > end:
+                why = "it ended by itself" if ended else "it has had its time"
+                raise LabError(f"{self.plan.name} {trouble} ({why}); its console:\n{self.console()}")
+            time.sleep(0.1)
 
     def _nspawn(self) -> list[str]:
         return [

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import LabError
@@ -58,9 +59,14 @@ def kill(pids: Sequence[int], number: int = signal.SIGKILL) -> None:
             os.kill(pid, number)
 
 
-def suppress_gone() -> AbstractContextManager[None]:
-    """Ignore that a process or its files in /proc vanish while they are looked at."""
-    return suppress(ProcessLookupError, FileNotFoundError)
+@contextmanager
+def suppress_gone() -> Iterator[None]:
+    """Ignore that a process or control group vanishes while it is looked at: each kind of file has its own error."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ESRCH, errno.ENOENT, errno.ENODEV):
+            raise
 
 
 def inner_pid(pid: int) -> list[int]:

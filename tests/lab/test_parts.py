@@ -1,7 +1,9 @@
 """The lab's pure parts: package sources, control groups, known hosts, records, image names."""
 
+import errno
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -13,7 +15,7 @@ from stationmaster.lab.errors import LabError
 from stationmaster.lab.plan import StationPlan, plan
 from stationmaster.lab.sources import debian_lines
 from stationmaster.lab.store import LabRecord, StationRecord
-from stationmaster.lab.system import locked
+from stationmaster.lab.system import locked, suppress_gone
 from stationmaster.lab.wish import Wish
 
 TARGET = """\
@@ -143,6 +145,15 @@ def test_others_lines_in_a_stations_hosts_and_keys_stay():
     assert changed.splitlines() == ["192.0.2.1 printer", "", "10.99.1.17 cam", "10.99.1.1 controller"]
     assert files.authorized_keys("ours", "theirs\n") == "theirs\nours\n"
     assert files.authorized_keys("ours", "ours\ntheirs\n") == "ours\ntheirs\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "passes"), [(errno.ESRCH, True), (errno.ENOENT, True), (errno.ENODEV, True), (errno.EIO, False)]
+)
+def test_what_vanishes_while_it_is_looked_at_is_no_error(number, passes):
+    """A control group that systemd removes between open and read gives ENODEV."""
+    with nullcontext() if passes else pytest.raises(OSError, match="gone"), suppress_gone():
+        raise OSError(number, "gone")
 
 
 def test_an_orphaned_lab_is_told(tmp_path):

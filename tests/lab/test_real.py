@@ -11,7 +11,7 @@ import pytest
 
 from stationmaster.lab import cgroups
 from stationmaster.lab.errors import LabError
-from stationmaster.lab.lab import remove
+from stationmaster.lab.lab import find, machine, remove
 from stationmaster.lab.store import LABS
 from stationmaster.lab.system import inner_pid
 from stationmaster.lab.wish import CHECKOUT
@@ -249,6 +249,13 @@ def test_a_limit_does_it_to_some_stations(lab):
     lab.playbook("playbooks/lab.yml", lab_state="booted", lab_station=ENC)
     lab.ssh(CAM)
     lab.ssh(ENC)
+
+
+def test_a_station_that_cannot_boot_is_named_with_its_console_and_at_once(lab):
+    record = find(lab.inventory)
+    lab.power_cut(CAM)
+    with pytest.raises(LabError, match=rf"{CAM} could not be prepared \(it ended by itself\)(.|\n)*mount"):
+        machine(record, CAM).boot(Path("/nowhere"), seconds=60)
 
 
 def test_check_mode_touches_nothing(lab):
