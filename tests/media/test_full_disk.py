@@ -3,9 +3,13 @@
 import itertools
 import time
 
+import pytest
+
 from tests.media import kit
 from tests.media.kit import wait_for
 from tests.media.test_ingest import check_index
+
+pytestmark = [pytest.mark.media, pytest.mark.timeout(180)]
 
 
 def test_full_disk_lists_nothing_broken_and_goes_on_when_there_is_space(ingest, small_disk):

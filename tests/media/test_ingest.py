@@ -7,8 +7,12 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.media import kit
 from tests.media.kit import wait_for
+
+pytestmark = [pytest.mark.media, pytest.mark.timeout(180)]
 
 FRAME = 1 / 25
 

@@ -15,6 +15,8 @@ from station.media import MediaFolder
 from tests.media import kit
 from tests.media.kit import wait_for
 
+pytestmark = [pytest.mark.media, pytest.mark.timeout(180)]
+
 
 class Handler(http.server.SimpleHTTPRequestHandler):
     """A source that tears each first transfer of a segment half-way, and counts what is asked of it."""

@@ -11,6 +11,8 @@ import pytest
 from tests.media import kit
 from tests.media.kit import wait_for
 
+pytestmark = [pytest.mark.media, pytest.mark.timeout(180)]
+
 
 class Mixer:
     """Hands a camera's stream on over TCP, and stalls when told to: open, but silent."""

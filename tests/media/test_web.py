@@ -13,6 +13,8 @@ from stationmaster import units
 from tests.media import kit
 from tests.media.kit import wait_for
 
+pytestmark = [pytest.mark.media, pytest.mark.timeout(180)]
+
 TEMPLATES = kit.REPOSITORY / "roles" / "web" / "templates"
 
 
