@@ -10,6 +10,7 @@ replaced/<id>-<time>/     a product whose place a job with `replace` took
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import logging
@@ -64,6 +65,7 @@ class JobFolder:
         self.todo, self.wip, self.done, self.fail = (root / name for name in ("todo", "wip", "done", "fail"))
         self._boot = boot
         self._seen: dict[Path, tuple[tuple[int, int], float]] = {}
+        self._durable: dict[Path, tuple[int, int]] = {}
         self._lock = threading.RLock()
         for folder in (self.todo, self.wip, self.done, self.fail):
             files.make_folder(folder, durable=True)
@@ -94,10 +96,21 @@ class JobFolder:
             if known != stamp:
                 continue
             value, problem = _read(path)
+            if problem is None:
+                self._keep(path, stamp)
             if problem is None or now - seen[path][1] >= SETTLE:
                 found.append(Waiting(path, value, problem, stamp))
         self._seen = seen
         return sorted(found, key=lambda job: (job.stamp[0], job.path.name))
+
+    def _keep(self, path: Path, stamp: tuple[int, int]) -> None:
+        """Make a job durable, once: whoever copied it here will not have done so, and a power cut would empty it."""
+        if self._durable.get(path) == stamp:
+            return
+        with contextlib.suppress(OSError):
+            files.sync_file(path)
+            files.sync_folder(path.parent)
+            self._durable = {known: at for known, at in self._durable.items() if known.exists()} | {path: stamp}
 
     def claim(self, job: Waiting) -> Path | None:
         """Move a job to `wip/`; None if it changed or went away since it was read."""

@@ -45,6 +45,20 @@ def test_a_file_is_read_when_it_no_longer_changes(folder):
     assert folder.scan() == [], "half a job may still be being copied"
 
 
+def test_a_job_is_on_the_disk_once_it_was_seen(folder, monkeypatch):
+    """Whoever copied it there did not synchronise it; it must survive a power cut all the same."""
+    synced = []
+    monkeypatch.setattr(job_folder.files, "sync_file", synced.append)
+    path = put(folder)
+    for _ in range(3):
+        folder.scan()
+    assert synced == [path]
+    path.write_text('{"id": "a", "title": "changed"}')
+    folder.scan()
+    folder.scan()
+    assert synced == [path, path]
+
+
 def test_half_a_job_is_a_bad_one_after_a_while(folder, monkeypatch):
     monkeypatch.setattr(job_folder, "SETTLE", 0)
     (folder.todo / "a.json").write_text('{"id": "a", "ti')
