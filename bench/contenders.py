@@ -61,17 +61,18 @@ def environment() -> dict[str, str]:
 
 def commands() -> dict[str, list[str]]:
     """Return the command line of each contender, by name."""
-    ours, theirs = Path(sys.executable).parent, VENV / "bin"
+    ansible = [sys.executable, "-m", "ansible"]
+    theirs = VENV / "bin"
     own = ["-i", str(INVENTORY)]
     stock = ["-i", str(RIVALS / "hosts.yml"), str(BENCH / "stock" / "site.yml")]
     pyinfra = [str(BENCH / "pyinfra" / name) for name in ("inventory.py", "deploy.py")]
     return {
-        "raw": [str(ours / "ansible"), *own, "all", "-m", "raw", "-a", "true"],
-        "noop": [str(ours / "ansible-playbook"), *own, "playbooks/apply.yml"],
-        "site": [str(ours / "ansible-playbook"), *own, "site.yml"],
+        "raw": [*ansible, "adhoc", *own, "all", "-m", "raw", "-a", "true"],
+        "noop": [*ansible, "playbook", *own, "playbooks/apply.yml"],
+        "site": [*ansible, "playbook", *own, "site.yml"],
         "pyinfra": [str(theirs / "pyinfra"), "-y", "--parallel", str(FORKS), *pyinfra],
-        "mitogen": [str(theirs / "ansible-playbook"), *stock],
-        "stock": [str(ours / "ansible-playbook"), *stock],
+        "mitogen": [str(theirs / "python"), "-m", "ansible", "playbook", *stock],
+        "stock": [*ansible, "playbook", *stock],
     }
 
 
