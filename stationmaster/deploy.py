@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stationmaster.payload import Packer
+from stationmaster.payload import LARGE, Packer
 
 TAGS = {"apply", "provision"}
 NEEDS_PROVISION = "stationmaster_needs_provision"
@@ -144,6 +144,11 @@ def payload_path(folder: str | Path, station: str) -> Path:
     return Path(folder) / "stationmaster" / f"{station}.payload"
 
 
+def contents_folder(folder: str | Path) -> Path:
+    """Return where large contents lie in the run's private folder, each named by its SHA-256."""
+    return Path(folder) / "stationmaster" / "contents"
+
+
 def render_all(event: Any, stations: Iterable[str], request: Mapping[str, Any], folder: Path, revision: str) -> None:
     """Render the bundles of stations and write their payloads, for root's and the operator's eyes only.
 
@@ -158,15 +163,21 @@ def render_all(event: Any, stations: Iterable[str], request: Mapping[str, Any], 
 
     roles = catalogue.load()
     resolve.add_implied(event, roles)
+    for private in (contents_folder(folder).parent, contents_folder(folder)):
+        private.mkdir(mode=0o700, exist_ok=True)
     packer = Packer()
     downstream = resolve.downstream_of(event, roles)
     for name in stations:
         rendered = bundle.render(event, name, roles, revision, downstream)
-        path = payload_path(folder, name)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(packer.pack({**request, "manifest": rendered.manifest}, rendered.blobs))
+        small = {digest: data for digest, data in rendered.blobs.items() if len(data) <= LARGE}
+        for digest in rendered.blobs.keys() - small.keys():
+            _write_private(contents_folder(folder) / digest, rendered.blobs[digest])
+        _write_private(payload_path(folder, name), packer.pack({**request, "manifest": rendered.manifest}, small))
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(data)
 
 
 def failure_text(result: Mapping[str, Any]) -> str | None:

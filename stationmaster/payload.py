@@ -68,6 +68,10 @@ def command(root: str = "") -> str:
     return shlex.join(["/usr/bin/python3", "-IS", "-c", BOOTSTRAP, root])
 
 
+LARGE = 256 * 1024
+"""Bytes of a content, such as an intro video, beyond which it travels only to a station that asks for it."""
+
+
 class Packer:
     """Packs payloads; what several stations get is packed once."""
 
@@ -88,6 +92,24 @@ class Packer:
         carrier = engine()
         head = f"{carrier.sha256} {len(carrier.packed)}\n".encode()
         return b"".join([head, carrier.packed, f"{len(body)}\n".encode(), body, *parts])
+
+
+def complete(payload: bytes, contents: Mapping[str, bytes]) -> bytes:
+    """Return a payload with further contents, by SHA-256: those that the station asked for."""
+    head, _, rest = payload.partition(b"\n")
+    length = int(head.split()[1])
+    carrier, rest = rest[:length], rest[length:]
+    size, _, rest = rest.partition(b"\n")
+    request = json.loads(zlib.decompress(rest[: int(size)]))
+    parts = [rest[int(size) :]]
+    offset = len(parts[0])
+    for sha256, data in contents.items():
+        packed = zlib.compress(data, 0)  # large contents are videos and pictures, which nothing makes smaller
+        request["blobs"][sha256] = [offset, len(packed)]
+        parts.append(packed)
+        offset += len(packed)
+    body = zlib.compress(json.dumps(request).encode())
+    return b"".join([head, b"\n", carrier, f"{len(body)}\n".encode(), body, *parts])
 
 
 def parse(lines: Iterable[str]) -> dict[str, Any] | None:

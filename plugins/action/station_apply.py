@@ -38,6 +38,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             return {"failed": True, "msg": str(refused)}
         done = self._low_level_execute_command(payload.command(), in_data=data, sudoable=True)
         result = payload.parse(done["stdout_lines"])
+        if result is not None and result["result"] == "needs_contents":
+            folder = deploy.contents_folder(constants.DEFAULT_LOCAL_TMP)
+            data = payload.complete(data, {name: (folder / name).read_bytes() for name in result["contents"]})
+            done = self._low_level_execute_command(payload.command(), in_data=data, sudoable=True)
+            result = payload.parse(done["stdout_lines"])
         if result is None:
             told = (done["stdout"] + done["stderr"]).strip()[-2000:]
             return {

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-CONVERGE_UNIT = "stationmaster-apply"
+CONVERGE_UNIT = "stationmaster-apply-"
+"""Begins the name of the unit that converges; each has its own, for the one before may just be ending."""
 CONVERGE_SLACK = 60
 """Seconds on top of twice the readiness limit (forward and back): stops and reloads."""
 
@@ -168,6 +169,9 @@ def _apply(
             save_state(layout, state)
         return {**result, "result": "held" if result["held"] else "unchanged", "generation": layout.current_number()}
     number = layout.current_number()
+    absent = generation.absent(layout, looked.target, blobs) if looked.new_generation else []
+    if absent:
+        return {**result, "result": "needs_contents", "contents": absent}
     if looked.new_generation:
         number = generation.stage(layout, {**looked.target, "held": looked.held}, blobs)
     record = pending_record(request, state, number)
@@ -176,16 +180,20 @@ def _apply(
     return hand_over(layout, systemd, request, lock, record, result)
 
 
-def _run_converge(layout: Layout, systemd: Systemd, ready_timeout: float) -> bool:
+def _run_converge(layout: Layout, systemd: Systemd, unit: str, ready_timeout: float) -> bool:
     command = ["/usr/bin/python3", "-ISB", f"{layout.engine}/current", "converge", layout.root]
-    return systemd.run_apart(CONVERGE_UNIT, command, timeout=2 * ready_timeout + CONVERGE_SLACK)
+    return systemd.run_apart(unit, command, timeout=2 * ready_timeout + CONVERGE_SLACK)
+
+
+def _token() -> str:
+    return f"{os.getpid()}-{time.monotonic_ns()}"
 
 
 def take_up(layout: Layout, systemd: Systemd, request: dict[str, Any], lock: StationLock) -> None:
     """Let converge finish what a cut left, before anything new is looked at."""
     if load_pending(layout) and not request["check"]:
         lock.hand_over()
-        _run_converge(layout, systemd, request["ready_timeout"])
+        _run_converge(layout, systemd, CONVERGE_UNIT + _token(), request["ready_timeout"])
         lock.take_back()
 
 
@@ -205,7 +213,7 @@ def pending_record(request: dict[str, Any], state: dict[str, Any], number: int) 
         "author": request["author"],
         "run": request["run"],
         "failed": None,
-        "token": f"{os.getpid()}-{time.monotonic_ns()}",
+        "token": _token(),
     }
 
 
@@ -220,23 +228,17 @@ def hand_over(
     """Start the converge part, wait for it, and complete the result with its outcome."""
     save_pending(layout, record)
     lock.hand_over()
-    ended = _run_converge(layout, systemd, request["ready_timeout"])
+    unit = f"{CONVERGE_UNIT}{record['token']}.service"
+    ended = _run_converge(layout, systemd, unit, request["ready_timeout"])
     try:
         outcome = loads(read(layout.outcome).decode())
     except (FileNotFoundError, ValueError):
         outcome = {}
     if not ended or outcome.pop("token", None) != record["token"]:
         why = "the converge part did not end well; the next apply or boot takes it up"
-        failed = {
-            "unit": CONVERGE_UNIT + ".service",
-            "why": why,
-            "journal": systemd.journal(CONVERGE_UNIT + ".service"),
-        }
+        failed = {"unit": unit, "why": why, "journal": systemd.journal(unit)}
         return {**result, "result": "failed", "failed": failed, "generation": layout.current_number()}
-    outcome["notes"] = [
-        *result.get("notes", []),
-        *(note for note in outcome["notes"] if note not in result.get("notes", [])),
-    ]
+    outcome["notes"] = list(dict.fromkeys([*result["notes"], *outcome["notes"]]))
     outcome["held"] = [*(entry for entry in result["held"] if entry not in outcome["held"]), *outcome["held"]]
     if outcome["failed"] and "went_back_to" in outcome["failed"]:
         result["removed"] = []

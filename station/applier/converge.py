@@ -120,16 +120,18 @@ class _Converge:
         }
         self.state.update(wanted=self.pending["wanted"], revision=self.pending["revision"], held=held)
         if failed:
-            self.state["failed"] = {**failed, "at": now(), "author": self.pending["author"]}
+            told = {key: value for key, value in failed.items() if key != "journal"}  # everybody may read the state
+            self.state["failed"] = {**told, "at": now(), "author": self.pending["author"]}
         self.state["last"] = {
             "result": outcome["result"],
             "at": now(),
             "author": self.pending["author"],
             "run": self.pending["run"],
         }
-        save_state(self.layout, self.state)
-        durable.replace(self.layout.outcome, dumps(outcome).encode())
-        durable.remove(self.layout.pending)
         pinned = self.state["pinned"]
         generation.prune(self.layout, {self.state["generation"], pinned["generation"] if pinned else 0})
+        self.state["good"] = [number for number in self.state["good"] if number in self.layout.numbers()]
+        save_state(self.layout, self.state)
+        durable.replace(self.layout.outcome, dumps(outcome).encode(), 0o600)
+        durable.remove(self.layout.pending)
         return outcome

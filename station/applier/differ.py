@@ -25,13 +25,17 @@ def _on_disk(layout: Layout, path: str, have: dict[str, Any]) -> str:
         return ""
 
 
-def _wanted(layout: Layout, path: str, target: dict[str, Any], blobs: Blobs) -> str:
+def _wanted(layout: Layout, path: str, target: dict[str, Any], blobs: Blobs) -> str | None:
+    """Return the text that a path will have, None if it is none or did not come along."""
     if path in target["links"]:
         return f"link to {target['links'][path]}\n"
     if path not in target["files"]:
         return ""
     data = blobs.get(target["files"][path]["sha256"])
-    return _on_disk(layout, path, target) if data is None else data.decode(errors="replace")
+    try:
+        return None if data is None or b"\0" in data else data.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def texts(
@@ -50,6 +54,9 @@ def texts(
             found.append({"prepared": f"{path}: mode\n"})
         else:
             before, after = _on_disk(layout, path, have), _wanted(layout, path, target, blobs)
+            if after is None:
+                found.append({"prepared": f"{path}: other content\n"})
+                continue
             lines = difflib.unified_diff(
                 before.splitlines(keepends=True), after.splitlines(keepends=True), f"before: {path}", f"after: {path}"
             )

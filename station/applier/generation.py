@@ -25,6 +25,10 @@ class Blobs:
         self._index = index
         self._packed = packed
 
+    def has(self, sha256: str) -> bool:
+        """Return whether a content came along."""
+        return sha256 in self._index
+
     def get(self, sha256: str) -> bytes | None:
         """Return the content with that SHA-256, or None if it did not come along."""
         if sha256 not in self._index:
@@ -50,6 +54,13 @@ class _Donors:
             if files.faithful(path, entry) is None:
                 return path
         return None
+
+
+def absent(layout: Layout, manifest: dict[str, Any], blobs: Blobs) -> list[str]:
+    """Return the SHA-256 of each content that neither came along nor is on the station."""
+    donors = _Donors(layout)
+    entries = {entry["sha256"]: entry for entry in manifest["files"].values() if not blobs.has(entry["sha256"])}
+    return sorted(digest for digest, entry in entries.items() if not donors.find(entry))
 
 
 def _folders(paths: set[str]) -> list[str]:

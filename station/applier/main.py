@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import zlib
@@ -44,12 +45,21 @@ def answer(
     except Refusal as refusal:
         error = {"error": refusal.error, "message": str(refusal), **refusal.details}
         return {"result": "refused", "error": error}
+    except OSError as fault:
+        if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return _fault(fault)
+        message = f"The station's disk is full ({fault.filename or 'writing'}). Make room, then apply again."
+        return {"result": "refused", "error": {"error": "DiskFull", "message": message}}
     except Exception as fault:  # the caller must learn of it in the one form that it reads
-        import traceback
+        return _fault(fault)
 
-        message = f"{type(fault).__name__}: {fault}"
-        trace = traceback.format_tb(fault.__traceback__)
-        return {"result": "failed", "error": {"error": "Fault", "message": message, "trace": trace}}
+
+def _fault(fault: Exception) -> dict[str, Any]:
+    import traceback
+
+    message = f"{type(fault).__name__}: {fault}"
+    trace = traceback.format_tb(fault.__traceback__)
+    return {"result": "failed", "error": {"error": "Fault", "message": message, "trace": trace}}
 
 
 def _do(

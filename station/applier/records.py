@@ -178,4 +178,4 @@ def load_pending(layout: Layout) -> dict[str, Any] | None:
 
 def save_pending(layout: Layout, pending: dict[str, Any]) -> None:
     """Write down what is to be done, before it is begun."""
-    durable.replace(layout.pending, dumps(pending).encode())
+    durable.replace(layout.pending, dumps(pending).encode(), 0o600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import time
 from pathlib import Path
@@ -247,12 +248,45 @@ def test_a_new_revision_alone_is_no_change(station, bundle):
     assert station.state["revision"] == "r2"
 
 
-def test_missing_content_is_refused_before_anything_changes(station, bundle):
+def test_absent_contents_are_asked_for_before_anything_changes(station, bundle):
     station.apply(bundle)
     bundle.unit("encode", "talks", config="other")
     result = station.do({**station.request("apply", manifest=bundle.manifest()), "blobs": {}}, b"")
-    assert (result["result"], result["error"]["error"]) == ("refused", "IncompleteBundle")
+    changed = [f"units/{ENCODE}", "etc/encode/talks/config.json"]
+    assert result["result"] == "needs_contents"
+    assert result["contents"] == sorted(bundle.files[path]["sha256"] for path in changed)
     assert station.layout.current_number() == 1
+    assert station.apply(bundle)["result"] == "changed"
+
+
+def test_a_full_disk_is_said_and_nothing_changes(station, bundle, monkeypatch):
+    station.apply(bundle)
+    bundle.unit("encode", "talks", config="other")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("station.applier.durable.create", full)
+    result = station.apply(bundle)
+    assert (result["result"], result["error"]["error"]) == ("refused", "DiskFull")
+    assert station.layout.current_number() == 1
+    monkeypatch.undo()
+    assert station.apply(bundle)["restarted"] == [ENCODE]
+
+
+def test_the_journal_is_for_root_only(station, bundle):
+    bundle.unit("encode", "talks", text="broken")
+    station.apply(bundle)
+    assert "it hurts" in Path(station.layout.outcome).read_text()
+    assert Path(station.layout.outcome).stat().st_mode & 0o777 == 0o600
+    assert "it hurts" not in Path(station.layout.state).read_text()
+
+
+def test_a_diff_of_what_is_no_text_says_so(station, bundle):
+    station.apply(bundle)
+    bundle.add("etc/encode/talks/files/logo.png", b"\x89PNG\0\xff")
+    result = station.apply(bundle, check=True, diff=True)
+    assert result["diff"] == [{"prepared": "etc/encode/talks/files/logo.png: other content\n"}]
 
 
 def test_other_packages_alone_are_no_change(station, bundle):

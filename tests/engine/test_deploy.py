@@ -157,6 +157,21 @@ def test_the_carried_engine_answers_and_writes_nothing_before_it_may(tmp_path):
     assert [path.name for path in root.iterdir()] == ["proc"]
 
 
+def test_a_payload_is_completed_with_what_the_station_asks_for(tmp_path):
+    root = tmp_path / "station"
+    bundle = Bundle()
+    bundle.unit("encode", "talks")
+    video = bundle.add("etc/encode/talks/files/intro.mp4", bytes(300_000))
+    digest = bundle.files[video]["sha256"]
+    small = {name: data for name, data in bundle.blobs.items() if name != digest}
+    request = {**deploy.base_request("apply", {}, True, True), "manifest": bundle.manifest()}
+    data = payload.complete(payload.Packer().pack(request, small), {digest: bundle.blobs[digest]})
+    done = subprocess.run(["sh", "-c", payload.command(str(root))], input=data, capture_output=True, check=True)
+    result = payload.parse(done.stdout.decode().splitlines())
+    assert {"prepared": f"{video}: other content\n"} in result["diff"]
+    assert any("+# stationmaster-encode@talks.service" in part["prepared"] for part in result["diff"])
+
+
 def test_no_result_among_the_lines():
     assert payload.parse(["sudo: a password is required"]) is None
 

@@ -331,7 +331,7 @@ def start_site(lab) -> subprocess.Popen:
 def test_converge_outlives_the_connection(applied):
     applied.want({**BASE, "idle": {"text": "two", "delay": 6}}, {"work": {}})
     running = start_site(applied)
-    applied.wait("one", "systemctl is-active stationmaster-apply.service", 60)
+    applied.wait("one", "systemctl list-units --plain --no-legend 'stationmaster-apply-*' | grep running", 60)
     applied.run("one", "pkill -f '[s]shd: root@'")
     output, _ = running.communicate()
     assert running.returncode != 0
