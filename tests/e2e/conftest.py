@@ -1,6 +1,11 @@
-"""One lab for all end-to-end tests: booted, provisioned and applied once."""
+"""One lab for all end-to-end tests: booted, provisioned and applied once.
+
+With STATIONMASTER_LAB_KEEP=1 in the environment the lab stays for a look, and the next run takes it over.
+"""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 
@@ -21,13 +26,16 @@ def pytest_runtest_makereport(item, call):
 def conference():
     """The stations, applied once with all output; `first` is what Ansible said."""
     stage = Stage()
-    stage.down()
+    keep = os.environ.get("STATIONMASTER_LAB_KEEP")
+    if not keep:
+        stage.down()
     stage.up()
     try:
         stage.first = stage.site("-vvv", "--diff")
         yield stage
     finally:
-        stage.down()
+        if not keep:
+            stage.down()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -116,6 +117,17 @@ class Stage(Lab):
             self.want()
             self.site(only=",".join(sorted(self.touched)))
             self.touched.clear()
+
+    def python(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run Python on the checkout."""
+        command = [sys.executable, *map(str, arguments)]
+        done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+        assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done
+
+    def tool(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run the command `stationmaster`."""
+        return self.python("-m", "stationmaster", *arguments, check=check)
 
     def mend(self) -> None:
         """Undo the faults that a test left: boot, plug in, free."""
@@ -356,7 +368,7 @@ def strips(path: Path, width: int, height: int) -> list[bytes]:
 
 
 def steady(before: Segment, after: Segment) -> bool:
-    """Tell whether a segment follows another without a break, on the clock too: a starved camera is late and catches up."""
+    """Tell whether a segment follows another, on the clock too: a starved camera is late and catches up."""
     return not after.discontinuity and after.seq == before.seq + 1 and abs(after.start - before.end) < 0.02
 
 
