@@ -49,6 +49,7 @@ unit: venv
 	$(BIN)/python -m pytest -m "not lab and not media and not slow and not soak"
 
 test: check ## every check, in the lab too
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test
 	$(BIN)/python -m pytest -m "(lab or media or slow) and not soak"
 
 soak: venv ## what takes long

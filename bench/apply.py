@@ -30,8 +30,9 @@ CLEAN = (
 class Bench:
     """One measurement: its size, and the seconds of every run by contender."""
 
-    def __init__(self, stations: int, units: int) -> None:
+    def __init__(self, stations: int, units: int, network: str = event.NETWORK) -> None:
         self.stations = stations
+        self.network = network
         self.units = units
         self.env = contenders.environment()
         self.commands = contenders.commands()
@@ -83,7 +84,7 @@ class Bench:
 
 def write_wants(bench: Bench, note: str) -> None:
     """Write the inventory, and from it the rivals' files."""
-    event.write(INVENTORY, bench.stations, bench.units, note)
+    event.write(INVENTORY, bench.stations, bench.units, note, bench.network)
     connection = {
         "ssh_user": "root",
         "ssh_key": str(ROOT / ".state/ssh/id_ed25519"),
@@ -172,13 +173,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.apply", description=__doc__)
     parser.add_argument("--stations", type=int, default=20)
     parser.add_argument("--units", type=int, default=6, help="per station")
+    parser.add_argument("--network", default=event.NETWORK, help="of the lab, a /24 that nothing else uses")
     parser.add_argument("--runs", type=int, default=7, help="timed runs of each contender, interleaved")
     parser.add_argument("--stock-runs", type=int, default=3, help="of stock tasks, which take over a minute each")
     parser.add_argument("--without", action="append", default=[], choices=["pyinfra", "mitogen", "stock"])
     parser.add_argument("--keep", action="store_true", help="leave the lab running, for a look around")
     options = parser.parse_args(arguments)
     contenders.ready_rivals()
-    bench = Bench(options.stations, options.units)
+    bench = Bench(options.stations, options.units, options.network)
     write_wants(bench, BEFORE)
     result = _in_lab(bench, options.keep, lambda: measure(bench, options))
     RESULT.parent.mkdir(exist_ok=True)

@@ -13,14 +13,15 @@ import yaml
 from stationmaster import bundle, catalogue, inventory, resolve
 from stationmaster.model import Event
 
-NETWORK = "10.97.0.0/24"
+NETWORK = "10.89.0.0/24"
+"""The bench's own; two labs on this machine cannot have the same."""
 ROOM_SIZE = 100
 ROLES = Path(__file__).resolve().parent / "roles"
 UNIT_FOLDER = "/etc/systemd/system"
 INSTALL = "\n[Install]\nWantedBy=multi-user.target\n"
 
 
-def write(folder: Path, stations: int, units: int, note: str) -> None:
+def write(folder: Path, stations: int, units: int, note: str, network: str = NETWORK) -> None:
     """Write the inventory.
 
     Args:
@@ -28,6 +29,7 @@ def write(folder: Path, stations: int, units: int, note: str) -> None:
         stations: how many, all in one room.
         units: instances per station.
         note: option of the first instance of every station; another note changes one unit everywhere.
+        network: the stations' /24 network.
     """
     shutil.rmtree(folder, ignore_errors=True)
     hosts = {
@@ -41,7 +43,7 @@ def write(folder: Path, stations: int, units: int, note: str) -> None:
     }
     room = {"vars": {"room_title": "Bench", "room_number": 1}, "hosts": hosts}
     _write(folder / "rooms" / "bench.yml", {"stations": {"children": {"rooms": {"children": {"bench_room": room}}}}})
-    event = {"event_name": "bench", "event_title": "Bench", "event_network": NETWORK, "event_room_size": ROOM_SIZE}
+    event = {"event_name": "bench", "event_title": "Bench", "event_network": network, "event_room_size": ROOM_SIZE}
     _write(folder / "group_vars" / "all" / "event.yml", event)
 
 
