@@ -16,6 +16,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ from station import index, utc
 from station.index import Segment
 from tests.labkit import CHECKOUT, Lab, Play, until
 
-NETWORK = "10.96.0"
+NETWORK = f"10.96.{zlib.crc32(str(CHECKOUT).encode()) % 256}"
+"""Of this checkout, so that two of them can be tested on one machine."""
 HOME = "/var/lib/stationmaster"
 CAM, ENC, STORAGE, SPARE = "hall-a-cam", "hall-a-enc", "storage", "spare"
 CAM_B, ENC_B = "hall-b-cam", "hall-b-enc"
