@@ -52,8 +52,11 @@ class Comparison:
         self.damage = files.drift(layout.current, self.have) if number else {}
         self.tainted = started_with_edits(layout, self.have, self.damage)
         names = names_of_interest(layout, self.have, want)
-        self._compare(layout, want, state, guard, systemd.glance(names))
-        if self.changed or self.held or self.units.held or not self.units.empty:
+        seen = systemd.glance(names)
+        self._compare(layout, want, state, guard, seen)
+        # a glance cannot tell a unit's first start from its seventh
+        starting = any(status.starting for status in seen.values())
+        if starting or self.changed or self.held or self.units.held or not self.units.empty:
             self._compare(layout, want, state, guard, systemd.show(names))
         self.held = [*self.held, *(entry for entry in self.units.held if entry not in self.held)]
         self.drift = [{"file": path, "what": what} for path, what in sorted(self.damage.items())] + self.units.drift

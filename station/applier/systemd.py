@@ -30,8 +30,13 @@ class Status(dict[str, str]):
 
     @property
     def looping(self) -> bool:
-        """Whether the unit waits to be tried again after a failure."""
-        return self["SubState"] == "auto-restart"
+        """Whether the unit is tried again and again: it waits for the next try, or is in one that was not the second."""
+        return self["SubState"] == "auto-restart" or (self.starting and int(self.get("NRestarts") or 0) > 1)
+
+    @property
+    def starting(self) -> bool:
+        """Whether a start of the unit has not ended yet."""
+        return self["ActiveState"] == "activating"
 
     @property
     def done(self) -> bool:

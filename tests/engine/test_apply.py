@@ -135,7 +135,15 @@ def test_an_edit_in_place_never_spreads_to_the_new_generation(station, bundle):
     assert (station.current / "etc/ingest/main/config.json").read_text() == "c"
 
 
-@pytest.mark.parametrize("state", [{}, {"ActiveState": "failed", "SubState": "failed", "Result": "signal"}])
+NOT_RUNNING = [
+    {},
+    {"ActiveState": "failed", "SubState": "failed", "Result": "signal"},
+    {"ActiveState": "activating", "SubState": "auto-restart", "NRestarts": "3"},
+    {"ActiveState": "activating", "SubState": "start", "NRestarts": "7"},
+]
+
+
+@pytest.mark.parametrize("state", NOT_RUNNING)
 def test_a_unit_that_does_not_run_is_drift_and_started(station, bundle, state):
     station.apply(bundle)
     station.systemd.units[ENCODE] = state
@@ -144,6 +152,12 @@ def test_a_unit_that_does_not_run_is_drift_and_started(station, bundle, state):
     assert result["started"] == [ENCODE]
     assert [entry["unit"] for entry in result["drift"]] == [ENCODE]
     assert station.systemd.told("restart") == [ENCODE]
+
+
+def test_a_unit_that_takes_its_time_to_start_is_left_alone(station, bundle):
+    station.apply(bundle)
+    station.systemd.units[ENCODE] = {"ActiveState": "activating", "SubState": "start", "NRestarts": "0"}
+    assert station.apply(bundle)["result"] == "unchanged"
 
 
 def test_a_unit_started_with_other_files_is_restarted(station, bundle):
