@@ -30,7 +30,7 @@ class Status(dict[str, str]):
 
     @property
     def looping(self) -> bool:
-        """Whether the unit is tried again and again: it waits for the next try, or is in one that was not the second."""
+        """Whether the unit is tried again and again: it waits for the next try, or is in its third or a later one."""
         return self["SubState"] == "auto-restart" or (self.starting and int(self.get("NRestarts") or 0) > 1)
 
     @property
