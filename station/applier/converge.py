@@ -14,9 +14,9 @@ from station.applier.layout import Layout
 from station.applier.light import dumps
 from station.applier.lock import Lock
 from station.applier.plan import Plan, names_of_interest, plan_units
-from station.applier.ready import wait_until_ready
+from station.applier.ready import PAUSE, wait_until_ready
 from station.applier.records import load_manifest, load_pending, load_state, now, on_air, save_pending, save_state
-from station.applier.systemd import Systemd
+from station.applier.systemd import Status, Systemd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 TARGET = "stationmaster.target"
 LOCK_WAIT = 600
 """Seconds that a converge waits for another to end: both are bounded far below that."""
+HASH_WAIT = 5.0
+"""Seconds to wait until a unit that systemd is starting says of which generation it is, its first step: that takes
+0.1 s when all units of a station start together."""
 
 
 def converge(layout: Layout, systemd: Systemd) -> dict[str, Any] | None:
@@ -85,8 +88,8 @@ class _Converge:
         """Make a generation current and its units run; return what was done and what failed."""
         layout, systemd = self.layout, self.systemd
         have = load_manifest(layout, layout.current_number()) or NOTHING
+        statuses = self._statuses(have, target)
         started = {**layout.started_hashes(), **dict.fromkeys(self.pending["tainted"], "")}
-        statuses = systemd.show(names_of_interest(layout, have, target))
         plan = plan_units(target, have, statuses, started, self.state, self.guard, layout)
         if plan.stop:
             systemd.tell("stop", plan.stop)
@@ -99,9 +102,20 @@ class _Converge:
         if swapped or plan.reload or self.pending["reload"]:
             systemd.tell("daemon-reload")
         wake = [*plan.start, *plan.restart]
-        failed = wait_until_ready(systemd, wake, self.pending["ready_timeout"]) if wake else None
+        failed = wait_until_ready(systemd, wake, self.pending["ready_timeout"], plan.starting)
         systemd.tell("start", [TARGET], wait=False)
         return plan, failed
+
+    def _statuses(self, have: dict[str, Any], target: dict[str, Any]) -> dict[str, Status]:
+        """Look at the units; at boot they start beside us, and each needs a moment to say what it was started with."""
+        deadline = time.monotonic() + HASH_WAIT
+        while True:
+            known = self.layout.started_hashes()
+            statuses = self.systemd.show(names_of_interest(self.layout, have, target))
+            unclear = [name for name, status in statuses.items() if status.starting and name not in known]
+            if not unclear or time.monotonic() >= deadline:
+                return statuses
+            time.sleep(PAUSE)
 
     def _finish(self, manifest: dict[str, Any], plan: Plan, failed: dict[str, Any] | None) -> dict[str, Any]:
         """Write down the outcome, then forget what was pending."""

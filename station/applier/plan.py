@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
 
 class Plan:
-    """Units to start, restart and stop; those that wait; and what had drifted."""
+    """Units to start, restart and stop; those to wait for; those that are held; and what had drifted."""
 
     def __init__(self) -> None:
         self.start: list[str] = []
         self.restart: list[str] = []
         self.stop: list[str] = []
+        self.starting: list[str] = []
         self.held: list[dict[str, str]] = []
         self.drift: list[dict[str, str]] = []
         self.reload = False
@@ -106,6 +107,8 @@ def plan_units(
         current = started.get(name, "")
         if status.running:
             if current == unit["hash"]:
+                if status.starting:
+                    plan.starting.append(name)
                 continue
             if guard and unit["live"]:
                 plan.held.append({"unit": name, "reason": "on air"})

@@ -45,15 +45,22 @@ def _verdict(status: Status) -> str | None:
     return None
 
 
-def wait_until_ready(systemd: Systemd, units: Iterable[str], timeout: float) -> dict[str, Any] | None:
-    """(Re)start units and wait; return the first that failed with reason and journal, or None.
+def wait_until_ready(
+    systemd: Systemd, units: Iterable[str], timeout: float, starting: Iterable[str] = ()
+) -> dict[str, Any] | None:
+    """(Re)start `units`, wait for them and for those that are `starting`.
 
-    `timeout` is in seconds and for all together.
+    Return the first that failed with reason and journal, or None. `timeout` is in seconds
+    and for all together.
     """
-    waiting = sorted(units)
+    wake = sorted(units)
+    waiting = sorted({*wake, *starting})
+    if not waiting:
+        return None
     deadline = time.monotonic() + timeout
-    systemd.tell("reset-failed", waiting)  # or systemd goes on counting the failures before
-    systemd.tell("restart", waiting, timeout=timeout)
+    if wake:
+        systemd.tell("reset-failed", wake)  # or systemd goes on counting the failures before
+        systemd.tell("restart", wake, timeout=timeout)
     settled = None
     while True:
         statuses = systemd.show(waiting)

@@ -107,7 +107,7 @@ class Stage(Lab):
             write(self.inventory / path, changed)
         self.touched |= set(roles or {})
         if rooms or event:
-            self.touched |= {CAM, ENC, CAM_B, ENC_B}
+            self.touched |= set(self.stations)
 
     def site(self, *arguments: str, check: bool = True, only: str | None = None, **extra: Any) -> Play:
         """Run site.yml, on all stations or those of the pattern `only`."""
