@@ -1,0 +1,49 @@
+"""The manager's HTTP interface, put together from one module a resource."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from api import health, problems, tokens
+from api.guard import Door
+from api.manager import Manager
+from api.settings import Settings
+
+RESOURCES = (health, tokens)
+"""Modules with a `router`; a resource is added here and nowhere else."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the manager's application; it works from its start-up to its shutdown.
+
+    Args:
+        settings: where its data and its inventory are, and how it behaves.
+    """
+    manager = Manager(settings)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        try:
+            await run_in_threadpool(manager.start)
+            yield
+        finally:
+            await run_in_threadpool(manager.stop)
+
+    app = FastAPI(
+        title="Stationmaster",
+        version="1",
+        description="What is wanted, what is, and the runs that bring the second to the first.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.manager = manager
+    app.add_middleware(Door)
+    problems.install(app)
+    for resource in RESOURCES:
+        app.include_router(resource.router)
+    return app

@@ -1,0 +1,60 @@
+"""What all requests share: settings, database, keys, and the parts that work in the background."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Protocol
+
+from api.clock import now
+from api.database import Database
+from api.guard import RateLimit
+from api.settings import Settings
+
+
+class Part(Protocol):
+    """Something that works beside the requests from the manager's start to its end."""
+
+    def start(self) -> None:
+        """Begin, without waiting for anything that may take longer than a second."""
+
+    def stop(self) -> None:
+        """End within five seconds; called once, also when the start of another part failed."""
+
+
+class Manager:
+    """The manager without its HTTP; `app.state.manager` in every request.
+
+    Raises what `Settings.make_data` and the database's migration raise.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        settings.make_data()
+        self.settings = settings
+        self.started_at = now()
+        self.database = Database(settings.url)
+        self.database.migrate()
+        self.open_limit = RateLimit()
+        self.identity = self._kept("identity", lambda: secrets.token_hex(8))
+        """Which data folder this is, among several managers on one database."""
+        self.parts: list[Part] = []
+
+    def _kept(self, name: str, make: Callable[[], str]) -> str:
+        path = self.settings.data / name
+        if not path.exists():
+            staged = path.with_suffix(".new")
+            staged.touch(mode=0o600)
+            staged.write_text(make())
+            staged.rename(path)
+        return path.read_text().strip()
+
+    def start(self) -> None:
+        """Start all parts."""
+        for part in self.parts:
+            part.start()
+
+    def stop(self) -> None:
+        """Stop all parts, the last one first, and close the database."""
+        for part in reversed(self.parts):
+            part.stop()
+        self.database.close()

@@ -1,0 +1,168 @@
+"""The tables of the manager's database. Times are seconds since 1970 in UTC."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKey, Index, MetaData, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """All tables; constraints have names, so that migrations can change them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {dict[str, Any]: JSON, list[str]: JSON, list[dict[str, Any]]: JSON}  # noqa: RUF012
+
+
+class Token(Base):
+    """A bearer token, as its hash."""
+
+    __tablename__ = "tokens"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    hash: Mapped[str] = mapped_column(String(64), unique=True)
+    scope: Mapped[str] = mapped_column(String(16))
+    room: Mapped[str | None] = mapped_column(String(64))
+    note: Mapped[str] = mapped_column(Text, default="")
+    created_at: Mapped[float]
+    expires_at: Mapped[float | None]
+    revoked_at: Mapped[float | None]
+
+
+class Audit(Base):
+    """One change that somebody asked for."""
+
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    at: Mapped[float] = mapped_column(index=True)
+    who: Mapped[str] = mapped_column(String(128))
+    address: Mapped[str] = mapped_column(String(64))
+    action: Mapped[str] = mapped_column(String(64))
+    asked: Mapped[dict[str, Any]]
+    resolved: Mapped[dict[str, Any]]
+    result: Mapped[str] = mapped_column(Text)
+
+
+class Station(Base):
+    """A machine that said hello or was enrolled; which station of the inventory it is, is in `name`."""
+
+    __tablename__ = "stations"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    name: Mapped[str | None] = mapped_column(String(64), unique=True)
+    enrolment: Mapped[str] = mapped_column(String(16))
+    """`waiting`, `enrolled` or `refused`; `unassigned` is one that is waiting and not in the inventory."""
+    macs: Mapped[list[str]]
+    hostname: Mapped[str] = mapped_column(String(255))
+    host_keys: Mapped[list[str]]
+    """Public SSH host keys that it brought at its enrolment; pinned once it is enrolled."""
+    claim_hash: Mapped[str | None] = mapped_column(String(64))
+    """Hash of what a waiting station shows to fetch its secret."""
+    secret_number: Mapped[int] = mapped_column(default=1)
+    """Which of the station's secrets is valid; they derive from the manager's key and are not stored."""
+    accepted_by: Mapped[str | None] = mapped_column(String(128))
+    created_at: Mapped[float]
+    seen_at: Mapped[float | None]
+    address: Mapped[str | None] = mapped_column(String(64))
+    boot_id: Mapped[str | None] = mapped_column(String(36))
+    counter: Mapped[int] = mapped_column(default=0)
+    rebooted_at: Mapped[float | None]
+    shutdown_at: Mapped[float | None]
+    said: Mapped[dict[str, Any]]
+    """Its last hello."""
+
+
+class Registration(Base):
+    """What happened to a station's registration: enrolled, pushed, refused with the typed error, …"""
+
+    __tablename__ = "registrations"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    station: Mapped[str] = mapped_column(ForeignKey("stations.id", ondelete="CASCADE"), index=True)
+    at: Mapped[float]
+    kind: Mapped[str] = mapped_column(String(32))
+    result: Mapped[dict[str, Any]]
+
+
+class Wanted(Base):
+    """What a revision of the inventory wants a station to have."""
+
+    __tablename__ = "wanted"
+
+    station: Mapped[str] = mapped_column(String(64), primary_key=True)
+    revision: Mapped[str] = mapped_column(String(80), primary_key=True)
+    hash: Mapped[str] = mapped_column(String(64))
+    at: Mapped[float]
+
+
+class Run(Base):
+    """One execution of a playbook."""
+
+    __tablename__ = "runs"
+
+    id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    action: Mapped[str] = mapped_column(String(16))
+    target: Mapped[dict[str, Any]]
+    parameters: Mapped[dict[str, Any]]
+    stations: Mapped[list[str]]
+    """Names in the inventory; never empty."""
+    state: Mapped[str] = mapped_column(String(20), index=True)
+    reason: Mapped[str] = mapped_column(Text, default="")
+    author: Mapped[str] = mapped_column(String(128))
+    key: Mapped[str | None] = mapped_column(String(128), unique=True)
+    """Author and idempotency key."""
+    body_hash: Mapped[str] = mapped_column(String(64))
+    retry_of: Mapped[str | None] = mapped_column(String(26))
+    folded_into: Mapped[str | None] = mapped_column(String(26))
+    revision: Mapped[str | None] = mapped_column(String(80))
+    created_at: Mapped[float] = mapped_column(index=True)
+    started_at: Mapped[float | None]
+    ended_at: Mapped[float | None]
+    cancel_by: Mapped[str | None] = mapped_column(String(128))
+    owner: Mapped[str | None] = mapped_column(String(64))
+    """Id of the data folder, on whatever host, that has the run's files."""
+    lease_until: Mapped[float | None]
+    events: Mapped[int] = mapped_column(default=0)
+    """Number of the last event; at the end, of all."""
+    result: Mapped[dict[str, Any]]
+
+    __table_args__ = (Index("ix_runs_queue", "state", "created_at"),)
+
+
+class RunLock(Base):
+    """A station that a run has for itself."""
+
+    __tablename__ = "run_locks"
+
+    station: Mapped[str] = mapped_column(String(64), primary_key=True)
+    run: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
+
+
+class RunEvent(Base):
+    """One event of a run, numbered from 1 without gap."""
+
+    __tablename__ = "run_events"
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[float]
+    kind: Mapped[str] = mapped_column(String(32))
+    station: Mapped[str | None] = mapped_column(String(64))
+    data: Mapped[dict[str, Any]]
+
+
+class Lock(Base):
+    """A row that a process holds while it does what only one may do at a time, such as dispatching runs."""
+
+    __tablename__ = "locks"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
