@@ -53,7 +53,7 @@ def _failed_for(said: dict[str, Any], wanted: str | None) -> bool:
 
 def _broken(unit: dict[str, Any]) -> bool:
     looping = unit["sub"] == "auto-restart" or (unit["active"] == "activating" and unit["restarts"] > 1)
-    return unit["active"] == "failed" or looping
+    return bool(unit["active"] == "failed" or looping)
 
 
 def is_held(said: dict[str, Any]) -> bool:
