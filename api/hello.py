@@ -121,7 +121,8 @@ class Hello(Said):
     state: State = State()
     roles: Annotated[dict[Word, Annotated[dict[Word, float | None], Field(max_length=100)]], Field(max_length=100)] = {}
     blocked_roles: Annotated[list[Word], Field(max_length=100)] = []
-    units: Annotated[dict[Name, Unit], Field(max_length=200)] = {}
+    units: Annotated[dict[Name, Unit], Field(max_length=200)] | None = None
+    """None if systemd could not be asked, and before the first apply."""
     failures: Annotated[list[Failure], Field(max_length=50)] = []
     disk: Disk | None = None
     load: Annotated[list[float], Field(max_length=3)] = []

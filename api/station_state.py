@@ -35,7 +35,7 @@ def state_of(*, assigned: bool | None, enrolled: bool, said: dict[str, Any], wan
         return "waiting"
     if said.get("applied") is None:
         return "failed" if _failed_for(said, wanted) else "new"
-    if _failed_for(said, wanted) or any(_broken(unit) for unit in said["units"].values()):
+    if _failed_for(said, wanted) or any(_broken(unit) for unit in (said["units"] or {}).values()):
         return "failed"
     if said.get("integrity") is False:
         return "drifted"
@@ -59,13 +59,13 @@ def _broken(unit: dict[str, Any]) -> bool:
 def is_held(said: dict[str, Any]) -> bool:
     """Return whether something waits: for the end of on air, or because a person masked, stopped or pinned."""
     state = said["state"]
-    masked = any(unit["masked"] for unit in said["units"].values())
+    masked = any(unit["masked"] for unit in (said["units"] or {}).values())
     return bool(state["held"] or state["stopped"] or state["pinned"] or masked)
 
 
 def healthy(said: dict[str, Any]) -> bool:
-    """Return whether all units of a hello are as they should be."""
-    return all(unit["healthy"] for unit in said["units"].values())
+    """Return whether all units of a hello are as they should be; not if it does not say."""
+    return said["units"] is not None and all(unit["healthy"] for unit in said["units"].values())
 
 
 def in_order(said: dict[str, Any], wanted: str, age: float, interval: float) -> bool:
