@@ -32,17 +32,15 @@ class Observer:
         name: the station's, in the inventory.
         metrics: folder of the metrics files.
         alive: called between steps, for the watchdog.
-        owner: user and group that own the generations.
     """
 
-    def __init__(
-        self, layout: Layout, name: str, metrics: Path, alive: Callable[[], object], owner: tuple[int, int] = ROOT
-    ) -> None:
+    def __init__(self, layout: Layout, name: str, metrics: Path, alive: Callable[[], object]) -> None:
         self._layout = layout
         self._name = name
         self._metrics = metrics
         self._alive = alive
-        self._integrity = Integrity(layout, owner)
+        # below a root of its own, as in tests, whoever runs it is the owner
+        self._integrity = Integrity(layout, (os.geteuid(), os.getegid()) if layout.root else ROOT)
         self._spool = agent_units.Spool(Path(layout.home, "spool"))
         self._slow: dict[str, tuple[float, Any]] = {}
         self._complained: set[str] = set()
