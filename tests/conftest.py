@@ -6,6 +6,7 @@ SHARED = {"e2e"}
 """Folders whose files share a lab; elsewhere each file has its own."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the marks
 def pytest_collection_modifyitems(items):
     """Keep what shares a fixture, a lab above all, in one process."""
     for item in items:
