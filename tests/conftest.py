@@ -1,14 +1,20 @@
 """Which tests stay together when several processes share the work."""
 
-import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-SHARED = {"e2e"}
+SHARED = {"tests/e2e"}
 """Folders whose files share a lab; elsewhere each file has its own."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the marks
-def pytest_collection_modifyitems(items):
-    """Keep what shares a fixture, a lab above all, in one process."""
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder in SHARED else str(item.path)))
+class ByLab(LoadScopeScheduling):
+    """Gives all tests of a file to one process, and all of a folder where they share a lab."""
+
+    def _split_scope(self, nodeid):
+        file = nodeid.split("::")[0]
+        folder = file.rpartition("/")[0]
+        return folder if folder in SHARED else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Tell pytest-xdist how to distribute."""
+    return ByLab(config, log)
