@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable
 from typing import Protocol
@@ -9,6 +10,7 @@ from typing import Protocol
 from api.clock import now
 from api.database import Database
 from api.guard import RateLimit
+from api.registry import Registry
 from api.settings import Settings
 
 
@@ -37,14 +39,18 @@ class Manager:
         self.open_limit = RateLimit()
         self.identity = self._kept("identity", lambda: secrets.token_hex(8))
         """Which data folder this is, among several managers on one database."""
-        self.parts: list[Part] = []
+        self.registry = Registry(self, self._kept("station-key", lambda: secrets.token_hex(32)))
+        self.parts: list[Part] = [self.registry]
 
     def _kept(self, name: str, make: Callable[[], str]) -> str:
         path = self.settings.data / name
         if not path.exists():
             staged = path.with_suffix(".new")
             staged.touch(mode=0o600)
-            staged.write_text(make())
+            with staged.open("w") as file:
+                file.write(make())
+                file.flush()
+                os.fsync(file.fileno())
             staged.rename(path)
         return path.read_text().strip()
 

@@ -85,6 +85,11 @@ VARIABLES: dict[str, dict[str, dict[str, Any]]] = {
         },
         "event_schedule": {**_TEXT, "description": "URL or file of the event's schedule."},
         "event_timezone": {**_TEXT, "default": "UTC", "description": "Name in the IANA time zone database."},
+        "event_manager_url": {
+            "type": "string",
+            "pattern": "^https?://[^@\\s/?#]+$",
+            "description": "Address of the event's manager; with it every station has an agent that says hello to it.",
+        },
         "event_upload_rate": {**_RATE, "description": "What all uploads of a station together may use."},
     },
 }
