@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,7 +16,6 @@ from pathlib import Path
 
 from api.inventory_worker import Judged, Message
 from api.settings import CHECKOUT
-from stationmaster.findings import invalid
 
 log = logging.getLogger("stationmaster.inventory")
 
@@ -36,7 +37,7 @@ class Worker:
         render = ["--render", revision] if revision is not None else []
         command = [sys.executable, "-m", "api.inventory_worker", *render, str(folder)]
         environment = {key: value for key, value in os.environ.items() if key not in KEPT_BACK}
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
             command,
             cwd=CHECKOUT,
@@ -66,8 +67,9 @@ class Worker:
         if status != 0:
             log.warning("the check of the inventory ended with status %s: %s", status, self._said)
         if not judged:
-            text = f"the check itself ended with status {status}; the manager's journal has the reason"
-            yield Judged([invalid(text).to_dict()])
+            yield Judged(
+                [], failed=f"the check itself ended with status {status}; the manager's journal has the reason"
+            )
 
     def judged(self) -> Judged:
         """Return only the judgement."""
@@ -78,13 +80,15 @@ class Worker:
         return found
 
     def end(self) -> None:
-        """Kill it."""
-        self._process.kill()
+        """Kill it, with the scripts of the inventory that it runs."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def _close(self) -> None:
         self._timer.cancel()
         if self._process.poll() is None:
-            self._process.kill()
+            self.end()
             self._process.wait()
         assert self._process.stdout is not None  # noqa: S101
         self._process.stdout.close()

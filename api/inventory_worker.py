@@ -41,6 +41,8 @@ class Judged:
     findings: list[dict[str, Any]]
     stations: int = 0
     event: Event | None = None
+    failed: str | None = None
+    """Why there is no judgement; it may be another time."""
 
 
 @dataclass(frozen=True)
@@ -142,29 +144,34 @@ def public(event: Event, roles: Catalogue) -> Event:
             _blank(options, path)
         return dataclasses.replace(one, options=options)
 
+    rooms = {name: dataclasses.replace(room, role_defaults={}) for name, room in event.rooms.items()}
     stations = {
         name: dataclasses.replace(
             station,
-            room=event.rooms[station.room.name] if station.room else None,
+            room=rooms[station.room.name] if station.room else None,
             roles={role: {key: instance(one) for key, one in below.items()} for role, below in station.roles.items()},
         )
         for name, station in event.stations.items()
     }
     targets = {name: split_secrets(TARGET_SCHEMA, target)[0] for name, target in event.targets.items()}
     settings = {key: value for key, value in event.settings.items() if key != "role_defaults"}
-    for path in event.secrets:
-        _blank(targets if path[0] == "event_targets" else {}, path[1:])
-        settings.pop(str(path[0]).removeprefix("event_"), None)
-    for room in event.rooms.values():
-        room.role_defaults = {}
-    return dataclasses.replace(event, stations=stations, targets=targets, settings=settings)
+    for variable, *below in event.secrets:
+        if variable == "event_targets" and below:
+            _blank(targets, tuple(below))
+        settings.pop(str(variable).removeprefix("event_"), None)
+    return dataclasses.replace(event, rooms=rooms, stations=stations, targets=targets, settings=settings)
 
 
 def _blank(value: Any, path: tuple[str | int, ...]) -> None:
-    for key in path[:-1]:
-        value = value.get(key) if isinstance(value, dict) else value[key] if isinstance(value, list) else None
-    if path and isinstance(value, dict | list) and (isinstance(value, list) or path[-1] in value):
-        value[path[-1]] = None  # type: ignore[index,call-overload]
+    """Put None in the place of a secret; its surroundings may be gone already."""
+    place: Any = value
+    try:
+        for key in path[:-1]:
+            place = place[key]
+        if path[-1] in place or not isinstance(place, dict):
+            place[path[-1]] = None
+    except (KeyError, IndexError, TypeError):
+        return
 
 
 if __name__ == "__main__":

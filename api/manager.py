@@ -9,6 +9,7 @@ from typing import Protocol
 from api.clock import now
 from api.database import Database
 from api.guard import RateLimit
+from api.inventory import Inventory
 from api.settings import Settings
 
 
@@ -37,7 +38,8 @@ class Manager:
         self.open_limit = RateLimit()
         self.identity = self._kept("identity", lambda: secrets.token_hex(8))
         """Which data folder this is, among several managers on one database."""
-        self.parts: list[Part] = []
+        self.inventory = Inventory(settings, self.database)
+        self.parts: list[Part] = [self.inventory]
 
     def _kept(self, name: str, make: Callable[[], str]) -> str:
         path = self.settings.data / name
