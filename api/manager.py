@@ -10,6 +10,7 @@ from api.clock import now
 from api.database import Database
 from api.guard import RateLimit
 from api.inventory import Inventory
+from api.push import Push
 from api.settings import Settings
 
 
@@ -40,6 +41,10 @@ class Manager:
         """Which data folder this is, among several managers on one database."""
         self.inventory = Inventory(settings, self.database)
         self.parts: list[Part] = [self.inventory]
+        self.push: Push | None = None
+        if settings.push:
+            self.push = Push(self)
+            self.parts.append(self.push)
 
     def _kept(self, name: str, make: Callable[[], str]) -> str:
         path = self.settings.data / name

@@ -6,6 +6,9 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
+from api import inventory_sources
 from api.database import Database
 from api.inventory import Inventory
 from api.settings import CHECKOUT, Settings
@@ -51,8 +54,11 @@ def commit(folder: Path, subject: str) -> str:
 
 
 @contextlib.contextmanager
-def following(data: Path, **settings):
-    """Give a started Inventory; `problem` and `rendered` wait for it."""
+def following(data: Path, pause: float = 0.2, look: float = 0.5, **settings):
+    """Give a started Inventory; the pauses of a followed folder are shorter than in earnest."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(inventory_sources, "PAUSE", pause)
+    patch.setattr(inventory_sources, "LOOK", look)
     made = Settings(data=data, **settings)
     made.make_data()
     database = Database(made.url)
@@ -62,6 +68,7 @@ def following(data: Path, **settings):
     try:
         yield inventory
     finally:
+        patch.undo()
         inventory.stop()
         database.close()
 

@@ -254,7 +254,7 @@ def test_a_script_of_the_inventory_that_hangs_is_killed_with_the_check(tmp_path)
         began = time.monotonic()
         inventory.stop()
         assert time.monotonic() - began < 5
-        events.until(lambda: not os.path.exists(f"/proc/{pid}"))
+        events.until(lambda: not Path(f"/proc/{pid}").exists())
 
 
 def test_a_check_that_dies_is_no_finding(tmp_path):
