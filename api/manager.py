@@ -11,6 +11,7 @@ from api.database import Database
 from api.guard import RateLimit
 from api.inventory import Inventory
 from api.push import Push
+from api.schedule import Schedule
 from api.settings import Settings
 
 
@@ -41,6 +42,8 @@ class Manager:
         """Which data folder this is, among several managers on one database."""
         self.inventory = Inventory(settings, self.database)
         self.parts: list[Part] = [self.inventory]
+        self.schedule = Schedule(self)
+        self.parts.append(self.schedule)
         self.push: Push | None = None
         if settings.push:
             self.push = Push(self)
