@@ -16,7 +16,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default: 8443)")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder for all that it keeps (default: data)")
-    parser.add_argument("-i", "--inventory", type=Path, help="the event's inventory (default: the demo's)")
+    parser.add_argument("-i", "--inventory", help="the event's inventory (default: the demo's)")
+    parser.add_argument("--branch", help="git branch to follow; -i is then the repository, by its path or its URL")
     parser.add_argument("--certificate", type=Path, help="PEM file with the certificate chain, for TLS")
     parser.add_argument("--key", type=Path, help="PEM file with the certificate's key")
     parser.add_argument("--push", action="store_true", default=None, help="start runs for stations not as wanted")
@@ -30,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from api.app import create_app
     from api.settings import Settings
 
-    names = ("host", "port", "data", "inventory", "certificate", "key", "push")
+    names = ("host", "port", "data", "inventory", "branch", "certificate", "key", "push")
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     try:
         settings = Settings(**given)
