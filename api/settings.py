@@ -20,6 +20,8 @@ class Settings(BaseSettings):
     """Folder of database, runs, keys; made with mode 0700."""
     inventory: Path = CHECKOUT / "inventory"
     """The event's inventory: a folder that is watched, or the work tree that follows `branch`."""
+    project: Path = CHECKOUT
+    """Folder of site.yml, playbooks and ansible.cfg that runs use."""
     branch: str | None = None
     """Git branch of the inventory's repository to follow; without one the folder itself is watched."""
     database_url: str | None = None
@@ -48,7 +50,7 @@ class Settings(BaseSettings):
     run_units: bool = False
     """Whether each run is a systemd unit of its own: deployed, the end of the manager's unit would end a child."""
 
-    @field_validator("data", "inventory", mode="after")
+    @field_validator("data", "inventory", "project", mode="after")
     @classmethod
     def _absolute(cls, path: Path) -> Path:
         return path.absolute()
