@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from api import health, problems, tokens
+from api import health, problems, runs, tokens
 from api.guard import Door
 from api.manager import Manager
 from api.settings import Settings
 
-RESOURCES = (health, tokens)
+RESOURCES = (health, tokens, runs)
 """Modules with a `router`; a resource is added here and nowhere else."""
 
 

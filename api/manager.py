@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
 from api.clock import now
 from api.database import Database
 from api.guard import RateLimit
+from api.queue import Queue
 from api.settings import Settings
 
 
@@ -37,7 +39,10 @@ class Manager:
         self.open_limit = RateLimit()
         self.identity = self._kept("identity", lambda: secrets.token_hex(8))
         """Which data folder this is, among several managers on one database."""
-        self.parts: list[Part] = []
+        self.ending = threading.Event()
+        """Set as soon as the manager is told to end, so that answers which last do not keep it."""
+        self.runs = Queue(self)
+        self.parts: list[Part] = [self.runs]
 
     def _kept(self, name: str, make: Callable[[], str]) -> str:
         path = self.settings.data / name
@@ -55,6 +60,7 @@ class Manager:
 
     def stop(self) -> None:
         """Stop all parts, the last one first, and close the database."""
+        self.ending.set()
         for part in reversed(self.parts):
             part.stop()
         self.database.close()

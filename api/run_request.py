@@ -70,7 +70,6 @@ class RunRequest(BaseModel):
             "interrupt": (self.interrupt, {"apply"}),
             "force": (self.force, {"apply"}),
             "reason": (self.reason is not None, {"rollback"}),
-            "dry_run": (self.dry_run, set(Action.__args__) - {"check"}),
         }
         for name, (there, actions) in given.items():
             if there and self.action not in actions:
@@ -82,4 +81,4 @@ class RunRequest(BaseModel):
     def parameters(self) -> dict[str, Any]:
         """Return all but action and target, without what says nothing."""
         told = self.model_dump(exclude={"action", "target"})
-        return {name: value for name, value in told.items() if value not in (None, False)}
+        return {name: value for name, value in told.items() if value is not None and value is not False}

@@ -1,8 +1,8 @@
 """The life of a run.
 
-    queued -> waiting -> starting -> running -> succeeded | failed | unreachable | incomplete | timed_out
-                                        \\-> canceling -> canceled | cancel_unverified
-    not at its end, and its supervisor is dead -> lost
+queued -> waiting -> starting -> running -> succeeded | failed | unreachable | incomplete | timed_out
+                                    \\-> canceling -> canceled | cancel_unverified
+not at its end, and its supervisor is dead -> lost
 """
 
 from __future__ import annotations
