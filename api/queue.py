@@ -124,7 +124,12 @@ class Queue:
         """
         if session is None:
             with self._database.writing() as own:
-                more = {"stations": stations, "retry_of": retry_of, "automatic": automatic, "allow": allow}
+                more: dict[str, Any] = {
+                    "stations": stations,
+                    "retry_of": retry_of,
+                    "automatic": automatic,
+                    "allow": allow,
+                }
                 return self.submit(request, author, key=key, session=own, **more)
         asked = hashlib.sha256(f"{request.model_dump_json()} {retry_of}".encode()).hexdigest()
         name = hashlib.sha256(f"{author}\n{key}".encode()).hexdigest() if key is not None else None

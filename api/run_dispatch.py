@@ -64,7 +64,7 @@ def dispatch(database: Database, session: Session, terms: Terms) -> tuple[list[R
     """
     begun: list[Run] = []
     ended: list[Run] = []
-    taken: dict[str, str] = dict(session.execute(select(RunLock.station, RunLock.run)).tuples().all())
+    taken = {lock.station: lock.run for lock in session.scalars(select(RunLock))}
     asked = select(func.count()).select_from(Run).where(Run.owner == terms.owner, Run.state.in_(ACTIVE))
     places = terms.at_once - (session.scalar(asked) or 0)
     awaited: dict[str, str] = {}
