@@ -22,6 +22,7 @@ from api.run_fold import absorbed, body_hash, fold_into
 from api.run_folder import RunFolder
 from api.run_listen import Listener
 from api.run_request import RunRequest
+from api.run_sql import InSession
 from api.run_states import ENDED, QUEUED, new_id
 from api.run_store import end, finish, tell_all
 from api.tables import Run, RunKey
@@ -191,14 +192,14 @@ class Queue:
         if run.folded_into is not None:
             run.folded_into = None
         if run.state in QUEUED:
-            end(self._database, session, run, "canceled", "", {})
+            end(session, run, "canceled", "", {})
         else:
             run.state = "canceling"
         self._changed(session)
         return run
 
     def _changed(self, session: Session) -> None:
-        tell_all(self._database, session)
+        tell_all(InSession(session))
         event.listen(session, "after_commit", lambda _session: self._wake.set(), once=True)
 
     def _loop(self) -> None:
@@ -214,6 +215,7 @@ class Queue:
             except Exception:
                 log.exception("the queue failed; it tries again")
             self._wake.wait(pause)
+        self._adoption.close()
 
     def _dispatch(self) -> bool:
         """Begin what can begin; return False while another process does."""
@@ -237,7 +239,7 @@ class Queue:
         with self._database.writing() as session:
             if not take_mutex(self._database, session, wait=False):
                 return False
-            begun, ended = dispatch(self._database, session, terms)
+            begun, ended = dispatch(session, terms)
         for run in ended:
             self._tell(run.id)
         for run in begun:
@@ -262,7 +264,9 @@ class Queue:
             self._start_process(folder, 0)
         except OSError as error:
             log.exception("run %s cannot be started", run.id)
-            finish(self._database, run.id, "incomplete", f"Its supervisor could not be started: {error}", {})
+            with self._database.writing() as session:
+                reason = f"Its supervisor could not be started: {error}"
+                finish(InSession(session), run.id, "incomplete", reason, {})
 
     def _start_process(self, folder: RunFolder, attempt: int) -> None:
         child = run_start.start(folder, self._settings.run_units, attempt)

@@ -18,6 +18,7 @@ from api.clock import now
 from api.database import Database
 from api.run_dispatch import take_mutex
 from api.run_folder import RunFolder
+from api.run_sql import Driver
 from api.run_states import ACTIVE, RENEW
 from api.run_store import complete, end, finish, give_back
 from api.tables import Run
@@ -53,6 +54,7 @@ class Adoption:
         in_units: bool,
     ) -> None:
         self._database = database
+        self._driver = Driver(database.url.render_as_string(hide_password=False))
         self._owner = owner
         self._folder = folder
         self._children = children
@@ -73,6 +75,10 @@ class Adoption:
         runs = self._folder("x").path.parent
         if runs.is_dir():
             self._done.update(path.name for path in runs.iterdir() if path.is_dir())
+
+    def close(self) -> None:
+        """Close its connection to the database."""
+        self._driver.close()
 
     def look(self) -> list[str]:
         """Look at each run once; return those that ended since the last look."""
@@ -112,25 +118,30 @@ class Adoption:
                 return
             begun = folder.begun()
             if folder.result() is not None:
-                complete(self._database, folder, self._owner)
+                complete(self._driver, folder, self._owner)
                 return
             if begun is not None:
                 attempt = begun["attempt"] + 1
             elif self._own[run] == EARLIER:
                 log.warning("run %s was never begun and goes back into the queue", run)
                 folder.take_back()
-                give_back(self._database, run)
+                with self._driver.transaction() as statements:
+                    give_back(statements, run)
             elif self._in_units and time.monotonic() - self._own[run] < START:
                 self.following = True
             else:
                 folder.take_back()
                 told = folder.log.read_text(errors="replace")[-1000:] if folder.log.exists() else ""
-                finish(self._database, run, "incomplete", f"Its supervisor did not begin: {told}", {})
+                self._finish(run, "incomplete", f"Its supervisor did not begin: {told}")
         if attempt is not None and attempt > MOST:
-            finish(self._database, run, "lost", "Its supervisors died one after another.", {})
+            self._finish(run, "lost", "Its supervisors died one after another.")
         elif attempt is not None:
             log.warning("the supervisor of run %s died", run)
             self._start(folder, attempt)
+
+    def _finish(self, run: str, state: str, reason: str) -> None:
+        with self._driver.transaction() as statements:
+            finish(statements, run, state, reason, {})
 
     def _judge_leases(self) -> None:
         """Call the runs of other hosts lost whose supervisors have not been heard of for the time of a lease."""
@@ -142,4 +153,4 @@ class Adoption:
             if take_mutex(self._database, session, wait=False):
                 for run in session.scalars(overdue.with_for_update()):
                     reason = "The host that works on it has not been heard of since its lease ended."
-                    end(self._database, session, run, "lost", reason, {})
+                    end(session, run, "lost", reason, {})

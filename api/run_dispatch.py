@@ -54,7 +54,7 @@ def waiting(session: Session) -> list[Run]:
     return list(session.scalars(asked))
 
 
-def dispatch(database: Database, session: Session, terms: Terms) -> tuple[list[Run], list[Run]]:
+def dispatch(session: Session, terms: Terms) -> tuple[list[Run], list[Run]]:
     """Begin what can begin.
 
     The session's transaction holds the mutex.
@@ -71,7 +71,7 @@ def dispatch(database: Database, session: Session, terms: Terms) -> tuple[list[R
     for run in waiting(session):
         if now() - run.created_at > terms.wait_timeout:
             reason = f"Waited for {terms.wait_timeout:g} s. {run.reason}".strip()
-            end(database, session, run, "timed_out", reason, {})
+            end(session, run, "timed_out", reason, {})
             ended.append(run)
             continue
         keys = terms.keys(run.stations)
@@ -79,7 +79,7 @@ def dispatch(database: Database, session: Session, terms: Terms) -> tuple[list[R
         skipped = [] if busy else _in_order(run, terms)
         if not busy and len(skipped) == len(run.stations):
             _begin(session, run, terms, skipped)
-            end(database, session, run, "succeeded", "All stations are in order.", run.result)
+            end(session, run, "succeeded", "All stations are in order.", run.result)
             ended.append(run)
         elif not busy and places > 0:
             _begin(session, run, terms, skipped)

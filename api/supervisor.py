@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -17,14 +18,13 @@ import time
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from api import run_ansible, run_events, run_result, run_tree, sweep
 from api.run_folder import RunFolder
+from api.run_sql import Driver
 from api.run_states import FENCE, RENEW
-
-if TYPE_CHECKING:
-    from api.database import Database
+from api.run_store import Shipment, complete
 
 log = logging.getLogger("stationmaster.supervisor")
 WRITE = 0.1
@@ -181,19 +181,13 @@ class Supervisor:
             return dict.fromkeys(self._job["stations"], f"was not looked at: {type(error).__name__}")
 
     def _clear(self) -> None:
-        import shutil
-
         for path in (self._folder.private, self._folder.path / "sweep"):
             shutil.rmtree(path, ignore_errors=True)
 
     def _ship(self) -> None:
         """Carry events into the database until the end is written there, too."""
-        # SQLAlchemy takes a second to import on a slow box: Ansible works meanwhile
-        from api.database import Database
-        from api.run_store import Shipment
-
-        database = Database(self._job["database"])
-        shipment = Shipment(database, self._job["run"], self._job["owner"], self._folder.events)
+        driver = Driver(self._job["database"])
+        shipment = Shipment(driver, self._job["run"], self._job["owner"], self._folder.events)
         renewed = -RENEW
         while not self._shipped.wait(SHIP):
             try:
@@ -203,16 +197,14 @@ class Supervisor:
                 renewed = self._reached if due else renewed
             except Exception as error:
                 log.warning("the database is out of reach: %s", error)
-        self._finish(database)
-        database.close()
+        self._finish(driver)
+        driver.close()
 
-    def _finish(self, database: Database) -> None:
-        from api.run_store import complete
-
+    def _finish(self, driver: Driver) -> None:
         deadline = time.monotonic() + FINISH
         while True:
             try:
-                complete(database, self._folder, self._job["owner"])
+                complete(driver, self._folder, self._job["owner"])
                 return
             except Exception as error:
                 log.warning("the result cannot be written to the database: %s", error)

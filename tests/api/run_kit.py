@@ -139,7 +139,7 @@ def make_app(project: Project, data: Path, **settings):
     return app
 
 
-def wait_for(condition, seconds=60.0, pause=0.05):
+def wait_for(condition, seconds=60.0, pause=0.15):
     """Wait until a condition gives something true, and return that."""
     deadline = time.monotonic() + seconds
     while True:
