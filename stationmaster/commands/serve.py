@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from types import FrameType
 
 HELP = "run the manager"
 GRACE = 5
@@ -41,7 +42,13 @@ def run(arguments: argparse.Namespace) -> int:
     except (ValidationError, ValueError, OSError) as error:
         print(f"stationmaster: {error}", file=sys.stderr)
         return 2
-    uvicorn.run(
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            app.state.manager.ending.set()  # uvicorn waits for open streams before it tells the application
+            super().handle_exit(sig, frame)
+
+    configuration = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
@@ -51,4 +58,5 @@ def run(arguments: argparse.Namespace) -> int:
         server_header=False,
         access_log=False,
     )
+    Server(configuration).run()
     return 0
