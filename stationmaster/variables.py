@@ -83,6 +83,7 @@ VARIABLES: dict[str, dict[str, dict[str, Any]]] = {
             "default": 16,
             "description": "Addresses that each room has in the network.",
         },
+        "event_manager": {**_TEXT, "description": "The station of the group `services` that the manager runs on."},
         "event_schedule": {**_TEXT, "description": "URL or file of the event's schedule."},
         "event_timezone": {**_TEXT, "default": "UTC", "description": "Name in the IANA time zone database."},
         "event_upload_rate": {**_RATE, "description": "What all uploads of a station together may use."},
