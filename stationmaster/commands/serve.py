@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from stationmaster.commands.common import default_data
+
 HELP = "run the manager"
 GRACE = 5
 """Seconds that open requests, such as followed logs, get to end when the manager is told to stop."""
@@ -15,7 +17,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default: 8443)")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder for all that it keeps (default: data)")
+    parser.add_argument(
+        "--data", type=Path, default=default_data(), help="folder for all that it keeps (default: data)"
+    )
     parser.add_argument("-i", "--inventory", type=Path, help="the event's inventory (default: the demo's)")
     parser.add_argument("--certificate", type=Path, help="PEM file with the certificate chain, for TLS")
     parser.add_argument("--key", type=Path, help="PEM file with the certificate's key")
