@@ -18,7 +18,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
     _requires_connection = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Put the manager's station into the group `stationmaster_manager`; with `machine`, pack for it."""
+        """Tell the manager's station; with `machine`, pack for it."""
         from stationmaster import catalogue, deploy, inventory, manager_package, rules
 
         variables = task_vars or {}
@@ -33,7 +33,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             name = manager_package.manager_of(event)
             machine = self._task.args.get("machine")
             if machine is None:
-                return {"changed": False, "add_host": {"host_name": name, "groups": ["stationmaster_manager"]}}
+                return {"changed": False, "station": name}
             made = {
                 "code": manager_package.code(),
                 "wheels": manager_package.wheels(machine),
