@@ -9,6 +9,7 @@ from typing import Protocol
 from api.clock import now
 from api.database import Database
 from api.guard import RateLimit
+from api.metrics import Requests
 from api.settings import Settings
 
 
@@ -35,6 +36,7 @@ class Manager:
         self.database = Database(settings.url)
         self.database.migrate()
         self.open_limit = RateLimit()
+        self.requests = Requests()
         self.identity = self._kept("identity", lambda: secrets.token_hex(8))
         """Which data folder this is, among several managers on one database."""
         self.parts: list[Part] = []

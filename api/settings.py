@@ -29,10 +29,6 @@ class Settings(BaseSettings):
     certificate: Path | None = None
     """PEM file with certificate chain; with `key` the manager speaks TLS."""
     key: Path | None = None
-    ssh_key: Path | None = None
-    """Private key that runs reach stations with; by default the one that ansible.cfg names."""
-    vault_password_file: Path | None = None
-    """File that opens the inventory's secrets, beside what ansible.cfg names; one that is not there counts as none."""
     journals: Path | None = None
     """Folder where systemd-journal-remote keeps the stations' journals; without it the API has none."""
     push: bool = False

@@ -32,6 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pydantic import ValidationError
 
     from api.app import create_app
+    from api.logging import configuration
     from api.settings import Settings
 
     names = ("host", "port", "data", "inventory", "certificate", "key", "push")
@@ -53,5 +54,6 @@ def run(arguments: argparse.Namespace) -> int:
         timeout_graceful_shutdown=GRACE,
         server_header=False,
         access_log=False,
+        log_config=configuration(),
     )
     return 0

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+SSH = "/var/lib/stationmaster-manager/ssh"
 KEEP = 3
 """Versions of the code that stay: a run that began before goes on with its own."""
 
@@ -53,6 +54,9 @@ def install_code(top: Path, name: str, wheels: str, revision: str) -> bool:
             (found / "NAME").write_text(f"{name}\n")
             (found / "REVISION").write_text(f"{revision}\n")
             (found / ".venv").symlink_to(f"../wheels-{wheels}")
+            # where ansible.cfg has the key that stations are reached with
+            (found / ".state").mkdir()
+            (found / ".state/ssh").symlink_to(SSH)
             shutil.copytree(found, top / "new", symlinks=True)
         (top / "new").rename(folder)
     if link.is_symlink() and link.readlink() == Path(folder.name):
