@@ -10,6 +10,7 @@ from api.clock import now
 from api.database import Database
 from api.guard import RateLimit
 from api.metrics import Requests
+from api.retention import Retention
 from api.settings import Settings
 
 
@@ -39,7 +40,7 @@ class Manager:
         self.requests = Requests()
         self.identity = self._kept("identity", lambda: secrets.token_hex(8))
         """Which data folder this is, among several managers on one database."""
-        self.parts: list[Part] = []
+        self.parts: list[Part] = [Retention(settings, self.database)]
 
     def _kept(self, name: str, make: Callable[[], str]) -> str:
         path = self.settings.data / name
