@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from api import health, metrics, problems, tokens
+from api import health, logs, metrics, problems, tokens
 from api.guard import Door
 from api.logging import Observed
 from api.manager import Manager
 from api.settings import Settings
 
-RESOURCES = (health, tokens, metrics)
+RESOURCES = (health, tokens, metrics, logs)
 """Modules with a `router`; a resource is added here and nowhere else."""
 
 
