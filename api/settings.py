@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     certificate: Path | None = None
     """PEM file with certificate chain; with `key` the manager speaks TLS."""
     key: Path | None = None
+    journals: Path | None = None
+    """Folder where systemd-journal-remote keeps the stations' journals; without it the API has none."""
     push: bool = False
     """Whether a station that is not as wanted, or an edit of the inventory, starts a run by itself."""
     hello_interval: float = Field(default=5.0, gt=0)

@@ -186,3 +186,14 @@ class Lock(Base):
     __tablename__ = "locks"
 
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
+
+
+class Total(Base):
+    """A number about runs that retention removed, so that what is counted only grows."""
+
+    __tablename__ = "totals"
+
+    metric: Mapped[str] = mapped_column(String(16), primary_key=True)
+    action: Mapped[str] = mapped_column(String(16), primary_key=True)
+    detail: Mapped[str] = mapped_column(String(32), primary_key=True)
+    value: Mapped[float]

@@ -156,4 +156,12 @@ def upgrade() -> None:
     with op.batch_alter_table("run_locks", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_run_locks_run"), ["run"], unique=False)
 
+    op.create_table(
+        "totals",
+        sa.Column("metric", sa.String(length=16), nullable=False),
+        sa.Column("action", sa.String(length=16), nullable=False),
+        sa.Column("detail", sa.String(length=32), nullable=False),
+        sa.Column("value", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("metric", "action", "detail", name=op.f("pk_totals")),
+    )
     # ### end Alembic commands ###
