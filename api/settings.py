@@ -22,18 +22,12 @@ class Settings(BaseSettings):
 
     data: Path
     """Folder of database, runs, keys; made with mode 0700."""
-<<<<<<< HEAD
     inventory: Path | str = CHECKOUT / "inventory"
     """The event's inventory: a folder that is watched, or with `branch` a git repository, by its path or its URL."""
     branch: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$")
-=======
-    inventory: Path = CHECKOUT / "inventory"
-    """The event's inventory: a folder that is watched, or the work tree that follows `branch`."""
+    """Git branch of the inventory's repository to follow; without one the folder itself is watched."""
     project: Path = CHECKOUT
     """Folder of site.yml, playbooks and ansible.cfg that runs use."""
-    branch: str | None = None
->>>>>>> mgr-runs
-    """Git branch of the inventory's repository to follow; without one the folder itself is watched."""
     inventory_subfolder: str = Field(default="", pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]*/?)*$")
     """Where in that repository the inventory is, if it is not its top."""
     follow_interval: float = Field(default=5.0, gt=0)
@@ -66,11 +60,7 @@ class Settings(BaseSettings):
     run_units: bool = False
     """Whether each run is a systemd unit of its own: deployed, the end of the manager's unit would end a child."""
 
-<<<<<<< HEAD
-    @field_validator("data", mode="after")
-=======
-    @field_validator("data", "inventory", "project", mode="after")
->>>>>>> mgr-runs
+    @field_validator("data", "project", mode="after")
     @classmethod
     def _absolute(cls, path: Path) -> Path:
         return path.absolute()
