@@ -83,7 +83,16 @@ VARIABLES: dict[str, dict[str, dict[str, Any]]] = {
             "default": 16,
             "description": "Addresses that each room has in the network.",
         },
-        "event_schedule": {**_TEXT, "description": "URL or file of the event's schedule."},
+        "event_schedule": {
+            **_TEXT,
+            "description": "The event's schedule, a file in `files/`: pretalx or frab JSON, frab XML, iCalendar.",
+        },
+        "event_schedule_on_air": {
+            "type": "boolean",
+            "default": False,
+            "description": "Whether the manager sets a room on air while the schedule has a talk in it.",
+        },
+        "event_manager": {**_TEXT, "description": "The station of the group `services` that the manager runs on."},
         "event_timezone": {**_TEXT, "default": "UTC", "description": "Name in the IANA time zone database."},
         "event_manager_url": {
             "type": "string",
