@@ -243,6 +243,12 @@ class Registry:
             return False
         return station_state.in_order(row.said, wanted, now() - row.seen_at, self.settings.hello_interval)
 
+    def ids(self) -> dict[str, str]:
+        """Return the id of each enrolled station by its name, in one look at the database."""
+        query = select(Station.name, Station.id).where(Station.enrolment == "enrolled")
+        with self.database.reading() as session:
+            return {name: identity for name, identity in session.execute(query) if name is not None}
+
     def all_in_order(self, wanted: Mapping[str, str]) -> set[str]:
         """Return those stations of `wanted` (name to hash) that are `in_order`, in one look at the database."""
         query = select(Station.name, Station.seen_at, Station.said).where(Station.enrolment == "enrolled")

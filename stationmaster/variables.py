@@ -94,7 +94,7 @@ VARIABLES: dict[str, dict[str, dict[str, Any]]] = {
         },
         "event_manager": {
             **_TEXT,
-            "description": "The station of the group `services` that the manager runs on; every station then has an agent.",
+            "description": "The station of group `services` that the manager runs on; every station has an agent then.",
         },
         "event_timezone": {**_TEXT, "default": "UTC", "description": "Name in the IANA time zone database."},
         "event_manager_url": {
