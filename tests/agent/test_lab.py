@@ -120,6 +120,7 @@ def test_a_shutdown_is_announced_and_a_boot_seen_and_the_agent_starts_first(stag
     assert read(client, "one")["presence"] == "shutdown", json.dumps(read(client, "one"))
     lab.boot("one")
     assert until(lambda: read(client, "one")["presence"] in ("rebooted", "present"), 60)
+    lab.wait("one", f"systemctl is-active {SCRIPT}")
     begun = "systemctl show --property=ActiveEnterTimestampMonotonic --value"
     assert int(lab.out("one", f"{begun} {AGENT}")) <= int(lab.out("one", f"{begun} {SCRIPT}"))
     assert read(client, "one")["rebooted_at"]
