@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from api import checks, health, problems, roles, rooms, schedule, tokens
+from api import checks, health, problems, roles, rooms, schedule, stations, tokens
 from api.guard import Door
 from api.manager import Manager
 from api.settings import Settings
 
-RESOURCES = (health, tokens, checks, roles, rooms, schedule)
+RESOURCES = (health, tokens, stations, checks, roles, rooms, schedule)
 """Modules with a `router`; a resource is added here and nowhere else."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable
 from typing import Protocol
@@ -11,6 +12,7 @@ from api.database import Database
 from api.guard import RateLimit
 from api.inventory import Inventory
 from api.push import Push
+from api.registry import Registry
 from api.schedule import Schedule
 from api.settings import Settings
 
@@ -41,9 +43,9 @@ class Manager:
         self.identity = self._kept("identity", lambda: secrets.token_hex(8))
         """Which data folder this is, among several managers on one database."""
         self.inventory = Inventory(settings, self.database)
-        self.parts: list[Part] = [self.inventory]
+        self.registry = Registry(self, self._kept("station-key", lambda: secrets.token_hex(32)))
         self.schedule = Schedule(self)
-        self.parts.append(self.schedule)
+        self.parts: list[Part] = [self.inventory, self.registry, self.schedule]
         self.push: Push | None = None
         if settings.push:
             self.push = Push(self)
@@ -54,7 +56,10 @@ class Manager:
         if not path.exists():
             staged = path.with_suffix(".new")
             staged.touch(mode=0o600)
-            staged.write_text(make())
+            with staged.open("w") as file:
+                file.write(make())
+                file.flush()
+                os.fsync(file.fileno())
             staged.rename(path)
         return path.read_text().strip()
 

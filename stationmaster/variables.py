@@ -93,6 +93,11 @@ VARIABLES: dict[str, dict[str, dict[str, Any]]] = {
             "description": "Whether the manager sets a room on air while the schedule has a talk in it.",
         },
         "event_timezone": {**_TEXT, "default": "UTC", "description": "Name in the IANA time zone database."},
+        "event_manager_url": {
+            "type": "string",
+            "pattern": "^https?://[^@\\s/?#]+$",
+            "description": "Address of the event's manager; with it every station has an agent that says hello to it.",
+        },
         "event_upload_rate": {**_RATE, "description": "What all uploads of a station together may use."},
     },
 }
