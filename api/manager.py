@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -11,8 +12,11 @@ from api.clock import now
 from api.database import Database
 from api.guard import RateLimit
 from api.inventory import Inventory
+from api.metrics import Requests
 from api.push import Push
+from api.queue import Queue
 from api.registry import Registry
+from api.retention import Retention
 from api.schedule import Schedule
 from api.settings import Settings
 
@@ -42,10 +46,15 @@ class Manager:
         self.open_limit = RateLimit()
         self.identity = self._kept("identity", lambda: secrets.token_hex(8))
         """Which data folder this is, among several managers on one database."""
-        self.inventory = Inventory(settings, self.database)
         self.registry = Registry(self, self._kept("station-key", lambda: secrets.token_hex(32)))
+        self.requests = Requests()
+        self.ending = threading.Event()
+        """Set as soon as the manager is told to end, so that answers which last do not keep it."""
+        self.inventory = Inventory(settings, self.database)
+        self.runs = Queue(self)
         self.schedule = Schedule(self)
-        self.parts: list[Part] = [self.inventory, self.registry, self.schedule]
+        retention = Retention(settings, self.database)
+        self.parts: list[Part] = [self.inventory, self.registry, self.runs, self.schedule, retention]
         self.push: Push | None = None
         if settings.push:
             self.push = Push(self)
@@ -70,6 +79,7 @@ class Manager:
 
     def stop(self) -> None:
         """Stop all parts, the last one first, and close the database."""
+        self.ending.set()
         for part in reversed(self.parts):
             part.stop()
         self.database.close()

@@ -26,6 +26,8 @@ class Settings(BaseSettings):
     """The event's inventory: a folder that is watched, or with `branch` a git repository, by its path or its URL."""
     branch: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$")
     """Git branch of the inventory's repository to follow; without one the folder itself is watched."""
+    project: Path = CHECKOUT
+    """Folder of site.yml, playbooks and ansible.cfg that runs use."""
     inventory_subfolder: str = Field(default="", pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]*/?)*$")
     """Where in that repository the inventory is, if it is not its top."""
     follow_interval: float = Field(default=5.0, gt=0)
@@ -37,6 +39,8 @@ class Settings(BaseSettings):
     certificate: Path | None = None
     """PEM file with certificate chain; with `key` the manager speaks TLS."""
     key: Path | None = None
+    journals: Path | None = None
+    """Folder where systemd-journal-remote keeps the stations' journals; without it the API has none."""
     push: bool = False
     """Whether a station that is not as wanted, or an edit of the inventory, starts a run by itself."""
     hello_interval: float = Field(default=5.0, gt=0)
@@ -56,7 +60,7 @@ class Settings(BaseSettings):
     run_units: bool = False
     """Whether each run is a systemd unit of its own: deployed, the end of the manager's unit would end a child."""
 
-    @field_validator("data", mode="after")
+    @field_validator("data", "project", mode="after")
     @classmethod
     def _absolute(cls, path: Path) -> Path:
         return path.absolute()

@@ -126,12 +126,12 @@ class Run(Base):
     state: Mapped[str] = mapped_column(String(20), index=True)
     reason: Mapped[str] = mapped_column(Text, default="")
     author: Mapped[str] = mapped_column(String(128))
-    key: Mapped[str | None] = mapped_column(String(128), unique=True)
-    """Author and idempotency key."""
     body_hash: Mapped[str] = mapped_column(String(64))
+    """Of action, parameters and stations: runs with the same one do the same."""
     retry_of: Mapped[str | None] = mapped_column(String(26))
     folded_into: Mapped[str | None] = mapped_column(String(26))
     revision: Mapped[str | None] = mapped_column(String(80))
+    dirty: Mapped[bool | None]
     created_at: Mapped[float] = mapped_column(index=True)
     started_at: Mapped[float | None]
     ended_at: Mapped[float | None]
@@ -146,8 +146,20 @@ class Run(Base):
     __table_args__ = (Index("ix_runs_queue", "state", "created_at"),)
 
 
+class RunKey(Base):
+    """What a caller named a request, so that a repeated one is answered with the same run."""
+
+    __tablename__ = "run_keys"
+
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """Hash of author and idempotency key."""
+    body_hash: Mapped[str] = mapped_column(String(64))
+    """Of the request as it was sent."""
+    run: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
+
+
 class RunLock(Base):
-    """A station that a run has for itself."""
+    """A station that a run has for itself, by its name and, if it is enrolled, also by its id."""
 
     __tablename__ = "run_locks"
 
@@ -174,3 +186,14 @@ class Lock(Base):
     __tablename__ = "locks"
 
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
+
+
+class Total(Base):
+    """A number about runs that retention removed, so that what is counted only grows."""
+
+    __tablename__ = "totals"
+
+    metric: Mapped[str] = mapped_column(String(16), primary_key=True)
+    action: Mapped[str] = mapped_column(String(16), primary_key=True)
+    detail: Mapped[str] = mapped_column(String(32), primary_key=True)
+    value: Mapped[float]

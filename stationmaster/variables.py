@@ -92,6 +92,7 @@ VARIABLES: dict[str, dict[str, dict[str, Any]]] = {
             "default": False,
             "description": "Whether the manager sets a room on air while the schedule has a talk in it.",
         },
+        "event_manager": {**_TEXT, "description": "The station of the group `services` that the manager runs on."},
         "event_timezone": {**_TEXT, "default": "UTC", "description": "Name in the IANA time zone database."},
         "event_manager_url": {
             "type": "string",

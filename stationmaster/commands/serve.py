@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from types import FrameType
+
+from stationmaster.commands.common import default_data
 
 HELP = "run the manager"
 GRACE = 5
@@ -15,7 +18,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default: 8443)")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder for all that it keeps (default: data)")
+    parser.add_argument(
+        "--data", type=Path, default=default_data(), help="folder for all that it keeps (default: data)"
+    )
     parser.add_argument("-i", "--inventory", help="the event's inventory (default: the demo's)")
     parser.add_argument("--branch", help="git branch to follow; -i is then the repository, by its path or its URL")
     parser.add_argument("--certificate", type=Path, help="PEM file with the certificate chain, for TLS")
@@ -29,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pydantic import ValidationError
 
     from api.app import create_app
+    from api.logging import configuration
     from api.settings import Settings
 
     names = ("host", "port", "data", "inventory", "branch", "certificate", "key", "push")
@@ -41,7 +47,13 @@ def run(arguments: argparse.Namespace) -> int:
     except (ValidationError, ValueError, OSError) as error:
         print(f"stationmaster: {error}", file=sys.stderr)
         return 2
-    uvicorn.run(
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            app.state.manager.ending.set()  # uvicorn waits for open streams before it tells the application
+            super().handle_exit(sig, frame)
+
+    serving = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
@@ -50,5 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         timeout_graceful_shutdown=GRACE,
         server_header=False,
         access_log=False,
+        log_config=configuration(),
     )
+    Server(serving).run()
     return 0

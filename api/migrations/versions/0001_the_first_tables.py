@@ -41,11 +41,11 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("author", sa.String(length=128), nullable=False),
-        sa.Column("key", sa.String(length=128), nullable=True),
         sa.Column("body_hash", sa.String(length=64), nullable=False),
         sa.Column("retry_of", sa.String(length=26), nullable=True),
         sa.Column("folded_into", sa.String(length=26), nullable=True),
         sa.Column("revision", sa.String(length=80), nullable=True),
+        sa.Column("dirty", sa.Boolean(), nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("started_at", sa.Double(), nullable=True),
         sa.Column("ended_at", sa.Double(), nullable=True),
@@ -55,7 +55,6 @@ def upgrade() -> None:
         sa.Column("events", sa.Integer(), nullable=False),
         sa.Column("result", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
-        sa.UniqueConstraint("key", name=op.f("uq_runs_key")),
     )
     with op.batch_alter_table("runs", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_runs_created_at"), ["created_at"], unique=False)
@@ -137,6 +136,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run", "number", name=op.f("pk_run_events")),
     )
     op.create_table(
+        "run_keys",
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("body_hash", sa.String(length=64), nullable=False),
+        sa.Column("run", sa.String(length=26), nullable=False),
+        sa.ForeignKeyConstraint(["run"], ["runs.id"], name=op.f("fk_run_keys_run_runs"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_run_keys")),
+    )
+    with op.batch_alter_table("run_keys", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_run_keys_run"), ["run"], unique=False)
+
+    op.create_table(
         "run_locks",
         sa.Column("station", sa.String(length=64), nullable=False),
         sa.Column("run", sa.String(length=26), nullable=False),
@@ -146,4 +156,12 @@ def upgrade() -> None:
     with op.batch_alter_table("run_locks", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_run_locks_run"), ["run"], unique=False)
 
+    op.create_table(
+        "totals",
+        sa.Column("metric", sa.String(length=16), nullable=False),
+        sa.Column("action", sa.String(length=16), nullable=False),
+        sa.Column("detail", sa.String(length=32), nullable=False),
+        sa.Column("value", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("metric", "action", "detail", name=op.f("pk_totals")),
+    )
     # ### end Alembic commands ###
