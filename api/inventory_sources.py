@@ -188,9 +188,10 @@ class Folder:
         """Wait for changes and then for a pause in them, or until the next look is due."""
         changed = False
         for _ in range(math.ceil(LOOK / PAUSE)):
+            begun = self._changes is not None
             told = self._told(stop)
-            if stop.is_set() or (changed and not told):
-                return
+            if stop.is_set() or (changed and not told) or not (begun or told):
+                return  # also after the first pause of watching: nobody told what changed before it
             changed = changed or told
 
     def _told(self, stop: threading.Event) -> bool:
