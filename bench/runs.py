@@ -61,12 +61,14 @@ class Bench:
         self.project = folder / "project"
         names = write_project(self.project, stations, events)
         inventory = self.project / "inventory.yml"
-        self.manager: Any = Manager(Settings(data=folder / "data", project=self.project, inventory=inventory))
+        settings = Settings(data=folder / "data", project=self.project, inventory=inventory)
+        manager: Any = Manager(settings)
         snapshot = SimpleNamespace(revision="bench", dirty=False, path=inventory)
-        self.manager.inventory = SimpleNamespace(
+        manager.inventory = SimpleNamespace(
             current=lambda: snapshot, wanted=dict, resolve=lambda _target, _action: names
         )
-        self.manager.registry = SimpleNamespace(view=lambda _name: None, known_hosts=None)
+        manager.registry = SimpleNamespace(view=lambda _name: None, known_hosts=None)
+        self.manager = manager
         self.ended = threading.Event()
         self.last: Run | None = None
         self.manager.runs.subscribe(self._end)
