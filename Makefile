@@ -7,7 +7,7 @@ STAMP := $(VENV)/.requirements
 
 # Debian packages that the lab, the tests and the demo use on this machine (stations get theirs from the catalogue)
 HOST_PACKAGES := python3-venv ffmpeg iproute2 mmdebstrap nginx-light openssh-client openssh-server procps rclone strace \
-	systemd-container e2fsprogs fonts-dejavu-core git python3-asyncssh postgresql
+	systemd-journal-remote systemd-container e2fsprogs fonts-dejavu-core git python3-asyncssh postgresql
 
 .PHONY: help venv packages lock check lint unit test soak demo docs clean bench-apply
 
@@ -31,8 +31,9 @@ packages: ## install the Debian packages that are missing
 			|| { tail -n 30 /tmp/stationmaster-apt.log; exit 1; }; \
 	fi
 
-lock: venv ## pin requirements.in and the benchmark's again, with hashes
+lock: venv ## pin all requirements again, with hashes
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 --upgrade requirements.in -o requirements.lock
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 --constraint requirements.lock api/requirements.in -o api/requirements.lock
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 --upgrade bench/requirements.in -o bench/requirements.lock
 
 check: venv ## lint, types, unit tests: under 90 s
@@ -50,7 +51,7 @@ unit: venv
 
 test: check ## every check, in the lab too
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test
-	$(BIN)/python -m pytest --durations=30 -m "(lab or media or slow) and not soak"
+	$(BIN)/python -m pytest -n 2 --durations=30 -m "(lab or media or slow) and not soak"
 
 soak: venv ## what takes long
 	$(BIN)/python -m pytest -m soak

@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from api import health, problems, runs, tokens
+from api import checks, health, logs, metrics, problems, roles, runs, stations, tokens
 from api.guard import Door
+from api.logging import Observed
 from api.manager import Manager
 from api.settings import Settings
 
-RESOURCES = (health, tokens, runs)
+RESOURCES = (health, tokens, stations, runs, checks, roles, metrics, logs)
 """Modules with a `router`; a resource is added here and nowhere else."""
 
 
@@ -43,6 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.manager = manager
     app.add_middleware(Door)
+    app.add_middleware(Observed, count=manager.requests.count)
     problems.install(app)
     for resource in RESOURCES:
         app.include_router(resource.router)

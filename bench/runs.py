@@ -68,6 +68,7 @@ class Bench:
             current=lambda: snapshot, wanted=dict, resolve=lambda _target, _action: names
         )
         manager.registry = SimpleNamespace(view=lambda _name: None, known_hosts=None)
+        manager.parts = [manager.runs]
         self.manager = manager
         self.ended = threading.Event()
         self.last: Run | None = None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import os
 import sys
+from pathlib import Path
 
 from stationmaster.catalogue import Catalogue
 from stationmaster.inventory import UnusableInventory, load
@@ -21,6 +23,11 @@ def add_inventory(parser: argparse.ArgumentParser) -> None:
         metavar="INVENTORY",
         help="folder or file of the event's inventory (default: the one that ansible.cfg names)",
     )
+
+
+def default_data() -> Path:
+    """Return the manager's data folder where no `--data` names it; on its station, its settings do."""
+    return Path(os.environ.get("STATIONMASTER_DATA", "data"))
 
 
 def load_quietly(inventory: list[str] | None, roles: Catalogue) -> Event:

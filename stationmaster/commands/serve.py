@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+from stationmaster.commands.common import default_data
+
 HELP = "run the manager"
 GRACE = 5
 """Seconds that open requests, such as followed logs, get to end when the manager is told to stop."""
@@ -16,8 +18,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default: 8443)")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder for all that it keeps (default: data)")
-    parser.add_argument("-i", "--inventory", type=Path, help="the event's inventory (default: the demo's)")
+    parser.add_argument(
+        "--data", type=Path, default=default_data(), help="folder for all that it keeps (default: data)"
+    )
+    parser.add_argument("-i", "--inventory", help="the event's inventory (default: the demo's)")
+    parser.add_argument("--branch", help="git branch to follow; -i is then the repository, by its path or its URL")
     parser.add_argument("--certificate", type=Path, help="PEM file with the certificate chain, for TLS")
     parser.add_argument("--key", type=Path, help="PEM file with the certificate's key")
     parser.add_argument("--push", action="store_true", default=None, help="start runs for stations not as wanted")
@@ -29,9 +34,10 @@ def run(arguments: argparse.Namespace) -> int:
     from pydantic import ValidationError
 
     from api.app import create_app
+    from api.logging import configuration
     from api.settings import Settings
 
-    names = ("host", "port", "data", "inventory", "certificate", "key", "push")
+    names = ("host", "port", "data", "inventory", "branch", "certificate", "key", "push")
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     try:
         settings = Settings(**given)
@@ -47,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
             app.state.manager.ending.set()  # uvicorn waits for open streams before it tells the application
             super().handle_exit(sig, frame)
 
-    configuration = uvicorn.Config(
+    serving = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
@@ -56,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         timeout_graceful_shutdown=GRACE,
         server_header=False,
         access_log=False,
+        log_config=configuration(),
     )
-    Server(configuration).run()
+    Server(serving).run()
     return 0

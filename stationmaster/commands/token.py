@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from stationmaster.commands.common import default_data
+
 HELP = "make, list and revoke tokens for the manager"
 
 
@@ -21,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     revoke = verbs.add_parser("revoke", help="revoke a token")
     revoke.add_argument("token", help="its id, as listed")
     for verb in (create, listing, revoke):
-        verb.add_argument("--data", type=Path, default=Path("data"), help="the manager's data folder (default: data)")
+        verb.add_argument("--data", type=Path, default=default_data(), help="the manager's data folder (default: data)")
 
 
 def run(arguments: argparse.Namespace) -> int:

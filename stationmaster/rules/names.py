@@ -86,10 +86,28 @@ def spares(context: Context) -> Iterator[Finding]:
             )
 
 
+def manager(context: Context) -> Iterator[Finding]:
+    """The manager runs on a station that belongs to no room."""
+    name = context.event.settings.get("manager")
+    services = sorted(station.name for station in context.event.stations.values() if station.room is None)
+    if isinstance(name, str) and name not in services:
+        close = nearest(name, services)
+        message = f"event_manager names {name!r}, which is no station of the group services{hint(close)}"
+        yield invalid(
+            message,
+            stations=[name] if name in context.event.stations else [],
+            origin=context.event.origins.get(("event_manager",)),
+            path="event_manager",
+            value=name,
+            allowed=services,
+            suggestion=close,
+        )
+
+
 def _stations(context: Context, room: Room) -> list[str]:
     return [
         station.name for station in context.event.stations.values() if station.room and station.room.name == room.name
     ]
 
 
-RULES = (station_names, room_names, room_numbers, spares)
+RULES = (station_names, room_names, room_numbers, spares, manager)

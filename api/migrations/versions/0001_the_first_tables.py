@@ -70,17 +70,22 @@ def upgrade() -> None:
         sa.Column("hostname", sa.String(length=255), nullable=False),
         sa.Column("host_keys", sa.JSON(), nullable=False),
         sa.Column("claim_hash", sa.String(length=64), nullable=True),
+        sa.Column("claimed_at", sa.Double(), nullable=True),
+        sa.Column("asked_at", sa.Double(), nullable=False),
         sa.Column("secret_number", sa.Integer(), nullable=False),
+        sa.Column("rotating", sa.Boolean(), nullable=False),
         sa.Column("accepted_by", sa.String(length=128), nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("seen_at", sa.Double(), nullable=True),
         sa.Column("address", sa.String(length=64), nullable=True),
         sa.Column("boot_id", sa.String(length=36), nullable=True),
-        sa.Column("counter", sa.Integer(), nullable=False),
+        sa.Column("left_boots", sa.JSON(), nullable=False),
+        sa.Column("counter", sa.BigInteger(), nullable=False),
         sa.Column("rebooted_at", sa.Double(), nullable=True),
         sa.Column("shutdown_at", sa.Double(), nullable=True),
         sa.Column("said", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_stations")),
+        sa.UniqueConstraint("claim_hash", name=op.f("uq_stations_claim_hash")),
         sa.UniqueConstraint("name", name=op.f("uq_stations_name")),
     )
     op.create_table(
@@ -151,4 +156,12 @@ def upgrade() -> None:
     with op.batch_alter_table("run_locks", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_run_locks_run"), ["run"], unique=False)
 
+    op.create_table(
+        "totals",
+        sa.Column("metric", sa.String(length=16), nullable=False),
+        sa.Column("action", sa.String(length=16), nullable=False),
+        sa.Column("detail", sa.String(length=32), nullable=False),
+        sa.Column("value", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("metric", "action", "detail", name=op.f("pk_totals")),
+    )
     # ### end Alembic commands ###
