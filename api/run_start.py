@@ -11,6 +11,7 @@ from typing import Any
 
 from api import run_ansible
 from api.run_folder import RunFolder
+from api.run_states import FENCE
 from api.settings import CHECKOUT, Settings
 from api.tables import Run
 
@@ -47,7 +48,7 @@ def job_of(run: Run, settings: Settings, owner: str, inventory: Path, known_host
         "run": run.id,
         "owner": owner,
         "database": settings.url,
-        "fenced": settings.database_url is not None and not settings.url.startswith("sqlite"),
+        "fence": None if settings.url.startswith("sqlite") else FENCE,
         "project": str(settings.project),
         "playbook": str(settings.project / PLAYBOOKS[run.action]),
         "inventory": str(inventory),
