@@ -20,7 +20,7 @@ def export(entries) -> bytes:
     out = b""
     for host, second, unit, message, *more in entries:
         fields = {
-            "__REALTIME_TIMESTAMP": f"{(BEGIN + second) * 1_000_000}", 
+            "__REALTIME_TIMESTAMP": f"{(BEGIN + second) * 1_000_000}",
             "__MONOTONIC_TIMESTAMP": f"{second * 1_000_000 + 7}",
             "_BOOT_ID": "1c9e8e1f0a7c4b6e8d2f3a4b5c6d7e8f", "_MACHINE_ID": f"{abs(hash(host)):032x}"[:32],
             "_HOSTNAME": host, "_SYSTEMD_UNIT": unit, "PRIORITY": "4", "_PID": "42", "SYSLOG_IDENTIFIER": "python3",
