@@ -17,7 +17,8 @@ AUTHORITY = CHECKOUT / ".state/manager/test/ca.pem"
 @pytest.fixture(scope="module")
 def lab():
     made = Lab.of(NETWORK, {}, {"event_manager": STATION}, lab_disk_size="1G")
-    host = f"{{ansible_host: {NETWORK}.17, station_mac: '02:00:00:63:21:11', station_roles: {{}}}}"
+    roles = f"{{collector: {{main: {{}}}}, journal: {{main: {{to: {STATION}/main}}}}}}"
+    host = f"{{ansible_host: {NETWORK}.17, station_mac: '02:00:00:63:21:11', station_roles: {roles}}}"
     (made.inventory / "services.yml").write_text(
         f"stations: {{children: {{services: {{hosts: {{{STATION}: {host}}}}}}}}}\n"
     )
@@ -30,7 +31,7 @@ def ask(path, **more):
 
 
 @pytest.mark.lab
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_deployed_it_serves_over_tls_and_a_second_run_changes_nothing(lab, tmp_path):
     manager_package.wheels("x86_64")  # their download is not what is measured
     password = tmp_path / "vault-password"
@@ -67,6 +68,13 @@ def test_deployed_it_serves_over_tls_and_a_second_run_changes_nothing(lab, tmp_p
     lab.run(STATION, "pgrep --full 'sleep 300'")
     lab.run(STATION, f"pkill --signal KILL --uid {user} --full 'stationmaster serve'")
     assert until(lambda: reachable("/readyz"), 30)
+
+    # journals arrive where the manager reads them
+    lab.run(STATION, "logger --tag lab-test a line of the station")
+    assert lab.playbook("site.yml").changed(STATION) > 0
+    as_manager = f"setpriv --reuid={user} --regid=stationmaster --init-groups"
+    read = f"{as_manager} journalctl --quiet --directory=/srv/stationmaster/collector/main --identifier=lab-test"
+    lab.wait(STATION, f"{read} _HOSTNAME={STATION} | grep 'a line of the station'", 30)
 
     # the stations let it in, with its own key
     own = f"setpriv --reuid={user} --regid=sm-media --clear-groups ssh -i {data}/ssh/id_ed25519 -o BatchMode=yes"
