@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ def page() -> str:
     settings = "".join(f"| `{name}` | {default} | {text} |\n" for name, default, text in _settings())
     return (
         "# The manager's reference\n\nWhat it is and how it is deployed: [the manager](manager.md).\n\n"
-        "## Operations\n\nWith every member and what is allowed: `GET /openapi.json`. The scope is that of the token.\n\n"
+        "## Operations\n\nWith every member and what is allowed: `GET /openapi.json`. The scope is the token's.\n\n"
         f"| operation | scope | what it does |\n|---|---|---|\n{operations}\n"
         "## Settings\n\nIn the manager's environment as `STATIONMASTER_<NAME>`; on a deployed manager they come from "
         "`manager_settings`.\n\n"
@@ -58,12 +59,12 @@ def _settings() -> Iterator[tuple[str, str, str]]:
     tree = ast.parse((TOP / "api" / "settings.py").read_text("utf-8"))
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Settings")
     meanings = {}
-    for before, after in zip(body, body[1:], strict=False):
+    for before, after in itertools.pairwise(body):
         if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name) and isinstance(after, ast.Expr):
             meanings[before.target.id] = str(ast.literal_eval(after.value))
     for name, field in Settings.model_fields.items():
         default = "required" if field.is_required() else "" if field.default is None else str(field.default)
-        yield name, _cell(default.replace(f"{CHECKOUT}/", "")), _cell(meanings.get(name, ""))
+        yield name, _cell(default.replace(f"{CHECKOUT}/", "")), _cell(meanings[name])
 
 
 def _cell(text: str) -> str:
