@@ -51,7 +51,7 @@ unit: venv
 
 test: check ## every check, in the lab too
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test
-	$(BIN)/python -m pytest --durations=30 -m "(lab or media or slow) and not soak"
+	$(BIN)/python -m pytest -n 2 --durations=30 -m "(lab or media or slow) and not soak"
 
 soak: venv ## what takes long
 	$(BIN)/python -m pytest -m soak

@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from api import health, logs, metrics, problems, tokens
+from api import checks, health, logs, metrics, problems, roles, runs, stations, tokens
 from api.guard import Door
 from api.logging import Observed
 from api.manager import Manager
 from api.settings import Settings
 
-RESOURCES = (health, tokens, metrics, logs)
+RESOURCES = (health, tokens, stations, runs, checks, roles, metrics, logs)
 """Modules with a `router`; a resource is added here and nowhere else."""
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
 from api.clock import now
 from api.database import Database
 from api.guard import RateLimit
+from api.inventory import Inventory
 from api.metrics import Requests
+from api.push import Push
+from api.queue import Queue
+from api.registry import Registry
 from api.retention import Retention
 from api.settings import Settings
 
@@ -37,17 +43,29 @@ class Manager:
         self.database = Database(settings.url)
         self.database.migrate()
         self.open_limit = RateLimit()
-        self.requests = Requests()
         self.identity = self._kept("identity", lambda: secrets.token_hex(8))
         """Which data folder this is, among several managers on one database."""
-        self.parts: list[Part] = [Retention(settings, self.database)]
+        self.registry = Registry(self, self._kept("station-key", lambda: secrets.token_hex(32)))
+        self.requests = Requests()
+        self.ending = threading.Event()
+        """Set as soon as the manager is told to end, so that answers which last do not keep it."""
+        self.inventory = Inventory(settings, self.database)
+        self.runs = Queue(self)
+        self.parts: list[Part] = [self.inventory, self.registry, self.runs, Retention(settings, self.database)]
+        self.push: Push | None = None
+        if settings.push:
+            self.push = Push(self)
+            self.parts.append(self.push)
 
     def _kept(self, name: str, make: Callable[[], str]) -> str:
         path = self.settings.data / name
         if not path.exists():
             staged = path.with_suffix(".new")
             staged.touch(mode=0o600)
-            staged.write_text(make())
+            with staged.open("w") as file:
+                file.write(make())
+                file.flush()
+                os.fsync(file.fileno())
             staged.rename(path)
         return path.read_text().strip()
 
@@ -58,6 +76,7 @@ class Manager:
 
     def stop(self) -> None:
         """Stop all parts, the last one first, and close the database."""
+        self.ending.set()
         for part in reversed(self.parts):
             part.stop()
         self.database.close()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 """Where the code is: playbooks, roles and the default inventory."""
+
+REMOTE = re.compile(r"[a-z+]+://|[^/@:]+@[^/:]+:")
+"""A repository on another machine: `https://…`, `ssh://…`, `user@host:path`."""
 
 
 class Settings(BaseSettings):
@@ -18,10 +22,16 @@ class Settings(BaseSettings):
 
     data: Path
     """Folder of database, runs, keys; made with mode 0700."""
-    inventory: Path = CHECKOUT / "inventory"
-    """The event's inventory: a folder that is watched, or the work tree that follows `branch`."""
-    branch: str | None = None
+    inventory: Path | str = CHECKOUT / "inventory"
+    """The event's inventory: a folder that is watched, or with `branch` a git repository, by its path or its URL."""
+    branch: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$")
     """Git branch of the inventory's repository to follow; without one the folder itself is watched."""
+    project: Path = CHECKOUT
+    """Folder of site.yml, playbooks and ansible.cfg that runs use."""
+    inventory_subfolder: str = Field(default="", pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]*/?)*$")
+    """Where in that repository the inventory is, if it is not its top."""
+    follow_interval: float = Field(default=5.0, gt=0)
+    """Seconds between two fetches of `branch`."""
     database_url: str | None = None
     """SQLAlchemy's address of the database; by default SQLite in `data`."""
     host: str = "127.0.0.1"
@@ -53,10 +63,21 @@ class Settings(BaseSettings):
     run_units: bool = False
     """Whether each run is a systemd unit of its own: deployed, the end of the manager's unit would end a child."""
 
-    @field_validator("data", "inventory", mode="after")
+    @field_validator("data", "project", mode="after")
     @classmethod
     def _absolute(cls, path: Path) -> Path:
         return path.absolute()
+
+    @field_validator("inventory", mode="before")
+    @classmethod
+    def _path_or_url(cls, place: Path | str) -> Path | str:
+        return str(place) if REMOTE.match(str(place)) else Path(place).absolute()
+
+    @model_validator(mode="after")
+    def _branch_of_url(self) -> Settings:
+        if isinstance(self.inventory, str) and not self.branch:
+            raise ValueError("an inventory at a URL needs the branch to follow")
+        return self
 
     @property
     def url(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, MetaData, String, Text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -60,21 +60,29 @@ class Station(Base):
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     name: Mapped[str | None] = mapped_column(String(64), unique=True)
     enrolment: Mapped[str] = mapped_column(String(16))
-    """`waiting`, `enrolled` or `refused`; `unassigned` is one that is waiting and not in the inventory."""
+    """`waiting`, `enrolled`, `refused` or `replaced`; `unassigned` is one that is waiting and not in the inventory."""
     macs: Mapped[list[str]]
     hostname: Mapped[str] = mapped_column(String(255))
     host_keys: Mapped[list[str]]
     """Public SSH host keys that it brought at its enrolment; pinned once it is enrolled."""
-    claim_hash: Mapped[str | None] = mapped_column(String(64))
+    claim_hash: Mapped[str | None] = mapped_column(String(64), unique=True)
     """Hash of what a waiting station shows to fetch its secret."""
+    claimed_at: Mapped[float | None]
+    """When the secret was given for that claim, which then brings nothing more."""
+    asked_at: Mapped[float]
+    """When it last asked to be enrolled."""
     secret_number: Mapped[int] = mapped_column(default=1)
     """Which of the station's secrets is valid; they derive from the manager's key and are not stored."""
+    rotating: Mapped[bool] = mapped_column(default=False)
+    """Whether it may fetch its new secret with a signature by the one before."""
     accepted_by: Mapped[str | None] = mapped_column(String(128))
     created_at: Mapped[float]
     seen_at: Mapped[float | None]
     address: Mapped[str | None] = mapped_column(String(64))
     boot_id: Mapped[str | None] = mapped_column(String(36))
-    counter: Mapped[int] = mapped_column(default=0)
+    left_boots: Mapped[list[str]] = mapped_column(default=list)
+    """The boot ids before, oldest first: none of them may come again."""
+    counter: Mapped[int] = mapped_column(BigInteger, default=0)
     rebooted_at: Mapped[float | None]
     shutdown_at: Mapped[float | None]
     said: Mapped[dict[str, Any]]
@@ -118,12 +126,12 @@ class Run(Base):
     state: Mapped[str] = mapped_column(String(20), index=True)
     reason: Mapped[str] = mapped_column(Text, default="")
     author: Mapped[str] = mapped_column(String(128))
-    key: Mapped[str | None] = mapped_column(String(128), unique=True)
-    """Author and idempotency key."""
     body_hash: Mapped[str] = mapped_column(String(64))
+    """Of action, parameters and stations: runs with the same one do the same."""
     retry_of: Mapped[str | None] = mapped_column(String(26))
     folded_into: Mapped[str | None] = mapped_column(String(26))
     revision: Mapped[str | None] = mapped_column(String(80))
+    dirty: Mapped[bool | None]
     created_at: Mapped[float] = mapped_column(index=True)
     started_at: Mapped[float | None]
     ended_at: Mapped[float | None]
@@ -138,8 +146,20 @@ class Run(Base):
     __table_args__ = (Index("ix_runs_queue", "state", "created_at"),)
 
 
+class RunKey(Base):
+    """What a caller named a request, so that a repeated one is answered with the same run."""
+
+    __tablename__ = "run_keys"
+
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """Hash of author and idempotency key."""
+    body_hash: Mapped[str] = mapped_column(String(64))
+    """Of the request as it was sent."""
+    run: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
+
+
 class RunLock(Base):
-    """A station that a run has for itself."""
+    """A station that a run has for itself, by its name and, if it is enrolled, also by its id."""
 
     __tablename__ = "run_locks"
 

@@ -12,7 +12,7 @@ from station.index import Segment
 from station.media import MediaFolder
 from station.metrics import Metrics
 from station.retention import Policy
-from station.utc import to_text
+from station.utc import from_text, to_text
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +142,8 @@ class Report:
         metric = self._metrics
         metric.set(PREFIX + "running", value["state"] == "running", "1 if the source answers")
         metric.set(PREFIX + "segments", value["segments"]["count"], "Segments in the index")
+        end = value["segments"]["end"]
+        metric.set(PREFIX + "last_segment_seconds", from_text(end) if end else 0, "UTC of the end of the last segment")
         metric.set(PREFIX + "behind_segments", value["behind"]["segments"], "Segments still to fetch")
         metric.set(PREFIX + "behind_seconds", value["behind"]["seconds"], "Seconds of media still to fetch")
         metric.set(PREFIX + "refused", value["refused"], "Segments that are not what the index promises")

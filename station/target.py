@@ -96,6 +96,7 @@ class Target:
             lambda: Account(self._user, self._password, self._keys),
             self._host,
             self._port,
+            reuse_address=True,  # Debian's asyncssh says no unless told, and a restart then fails for a minute
             server_host_keys=[self._key],
             sftp_factory=lambda channel: Store(channel, self.root, self._count),
             process_factory=self._process,

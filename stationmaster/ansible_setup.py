@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -27,3 +28,21 @@ def prepare() -> None:
 
     if AnsibleCollectionConfig.collection_finder is None:
         init_plugin_loader([])
+
+
+def vault_secrets() -> list[tuple[str, Any]]:
+    """Return the secrets that a playbook gets without being given any: those that ansible.cfg and the environment name.
+
+    Relative paths are meant from the working folder, as for `ansible-playbook`.
+
+    Raises:
+        AnsibleError: none of the password files can be read.
+    """
+    prepare()
+    from ansible import constants
+    from ansible.cli import CLI
+    from ansible.parsing.dataloader import DataLoader
+
+    identities = list(constants.DEFAULT_VAULT_IDENTITY_LIST)
+    found = CLI.setup_vault_secrets(DataLoader(), identities, auto_prompt=False, initialize_context=False)
+    return list(found)

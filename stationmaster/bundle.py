@@ -230,11 +230,23 @@ def instance_variables(
             for other in station.instances()
             if catalogue.roles[other.role].serves
         ],
+        "neighbours": [
+            unit_name(catalogue.roles[other.role], unit, other)
+            for other in station.instances()
+            if other is not instance
+            for unit in catalogue.roles[other.role].units
+        ],
         "served_roles": [name for name, other in catalogue.roles.items() if other.serves],
         "config_json": config,
         "context": context,
         "secrets": secrets,
     }
+
+
+def unit_name(row: StationRole, unit: Unit, instance: Instance) -> str:
+    """Return the name of the systemd unit of an instance."""
+    suffix = f"-{unit.name}" if unit.name else ""
+    return f"stationmaster-{row.name}{suffix}@{instance.id}.service"
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -252,7 +264,7 @@ def _add_unit(
     draft: _Draft, row: StationRole, unit: Unit, instance: Instance, variables: dict[str, Any], reads: list[str]
 ) -> None:
     suffix = f"-{unit.name}" if unit.name else ""
-    name = f"stationmaster-{row.name}{suffix}@{instance.id}.service"
+    name = unit_name(row, unit, instance)
     where = f"roles/{row.name}/role.yml"
     command = [units.expand(text, variables, where) for text in unit.command]
     live = unit.live if isinstance(unit.live, bool) else units.expand(unit.live, variables, where) == "True"

@@ -11,11 +11,14 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stationmaster.payload import LARGE, Packer
+
+if TYPE_CHECKING:
+    from stationmaster.bundle import Bundle
 
 TAGS = {"apply", "provision"}
 NEEDS_PROVISION = "stationmaster_needs_provision"
@@ -149,6 +152,23 @@ def contents_folder(folder: str | Path) -> Path:
     return Path(folder) / "stationmaster" / "contents"
 
 
+def bundles(event: Any, stations: Iterable[str], revision: str) -> Iterator[tuple[str, Bundle]]:
+    """Render the bundles of stations, as every apply does.
+
+    Args:
+        event: the conference, without findings; implied instances are added to it.
+        stations: their names.
+        revision: of the inventory.
+    """
+    from stationmaster import bundle, catalogue, resolve
+
+    roles = catalogue.load()
+    resolve.add_implied(event, roles)
+    downstream = resolve.downstream_of(event, roles)
+    for name in stations:
+        yield name, bundle.render(event, name, roles, revision, downstream)
+
+
 def render_all(event: Any, stations: Iterable[str], request: Mapping[str, Any], folder: Path, revision: str) -> None:
     """Render the bundles of stations and write their payloads, for root's and the operator's eyes only.
 
@@ -159,16 +179,10 @@ def render_all(event: Any, stations: Iterable[str], request: Mapping[str, Any], 
         folder: the run's private folder, which Ansible removes at its end.
         revision: of the inventory.
     """
-    from stationmaster import bundle, catalogue, resolve
-
-    roles = catalogue.load()
-    resolve.add_implied(event, roles)
     for private in (contents_folder(folder).parent, contents_folder(folder)):
         private.mkdir(mode=0o700, exist_ok=True)
     packer = Packer()
-    downstream = resolve.downstream_of(event, roles)
-    for name in stations:
-        rendered = bundle.render(event, name, roles, revision, downstream)
+    for name, rendered in bundles(event, stations, revision):
         small = {digest: data for digest, data in rendered.blobs.items() if len(data) <= LARGE}
         for digest in rendered.blobs.keys() - small.keys():
             _write_private(contents_folder(folder) / digest, rendered.blobs[digest])

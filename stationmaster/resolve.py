@@ -1,7 +1,7 @@
 """What follows from the inventory without being written in it.
 
-The implied web instance of a station that serves files, the meaning of
-`station/instance` references, targets, and who holds receipts for whose media.
+The implied web instance of a station that serves files, the agent of an event
+with a manager, the meaning of `station/instance` references, targets, and who holds receipts for whose media.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from stationmaster.options import annotated, fill_defaults
 
 WEB_ROLE = "web"
 WEB_INSTANCE = "station"
+AGENT_ROLE = "agent"
+AGENT_INSTANCE = "station"
 DATA_ROOT = "/srv/stationmaster"
 
 
@@ -26,6 +28,7 @@ def add_implied(event: Event, catalogue: Catalogue) -> None:
         event: changed in place.
         catalogue: says which roles serve their data folder.
     """
+    add_agents(event, catalogue)
     web = catalogue.roles.get(WEB_ROLE)
     if web is None:
         return
@@ -35,6 +38,23 @@ def add_implied(event: Event, catalogue: Catalogue) -> None:
             options = fill_defaults(web.options, {})
             origins: dict[OptionPath, Origin] = {(key,): Origin("default") for key in options}
             station.roles[WEB_ROLE] = {WEB_INSTANCE: Instance(WEB_ROLE, WEB_INSTANCE, options, origins, implied=True)}
+
+
+def wants_agent(url: Any, catalogue: Catalogue, station: Station) -> bool:
+    """Return whether a station gets an agent by itself: the manager has an address, and nothing speaks against it."""
+    named = bool(station.roles.get(AGENT_ROLE))
+    return bool(url) and AGENT_ROLE in catalogue.roles and AGENT_ROLE not in station.blocked_roles and not named
+
+
+def add_agents(event: Event, catalogue: Catalogue) -> None:
+    """Give each station of an event with a manager its agent, unless it names or blocks one itself."""
+    url = event.settings.get("manager_url")
+    for station in event.stations.values():
+        if wants_agent(url, catalogue, station):
+            options = fill_defaults(catalogue.roles[AGENT_ROLE].options, {"manager": url})
+            origins: dict[OptionPath, Origin] = {(key,): Origin("default") for key in options}
+            agent = Instance(AGENT_ROLE, AGENT_INSTANCE, options, origins, implied=True)
+            station.roles[AGENT_ROLE] = {AGENT_INSTANCE: agent}
 
 
 def providers(event: Event, catalogue: Catalogue, kinds: tuple[str, ...]) -> Iterator[tuple[str, Station, Instance]]:

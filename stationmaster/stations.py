@@ -14,7 +14,7 @@ from stationmaster.findings import HIDDEN, dotted, invalid, nearest
 from stationmaster.layers import Layers, Resolver
 from stationmaster.model import Instance, Origin, Room, Station
 from stationmaster.options import fill_defaults
-from stationmaster.resolve import WEB_INSTANCE, WEB_ROLE
+from stationmaster.resolve import AGENT_INSTANCE, AGENT_ROLE, WEB_INSTANCE, WEB_ROLE, wants_agent
 from stationmaster.rules.uniqueness import normal_mac
 from stationmaster.schema_text import shown
 from stationmaster.scopes import Reader, chain_of
@@ -91,7 +91,10 @@ class StationBuilder:
         raw = self.variables["station_roles"]
         top = self.reader.origin("station_roles", raw, self.chain)
         station.origins["station_roles"] = Origin("station_roles", top.file, top.line)
+        url = self._resolved(self.variables.get("event_manager_url"))
         defaults = self._defaults()
+        if url:
+            defaults = {"event_manager_url": {AGENT_ROLE: {"manager": url}}, **defaults}
         for role_key, instances in self._mapping(raw, ("station_roles",), top).items():
             role = origins.name(role_key)
             place = origins.origin_of(role_key, "station_roles") or top
@@ -106,6 +109,10 @@ class StationBuilder:
             web = self._instance(WEB_ROLE, WEB_INSTANCE, {}, defaults, Origin("derived"))
             web.implied = True
             station.roles[WEB_ROLE] = {WEB_INSTANCE: web}
+        if wants_agent(url, self.roles, station):
+            agent = self._instance(AGENT_ROLE, AGENT_INSTANCE, {}, defaults, Origin("derived"))
+            agent.implied = True
+            station.roles[AGENT_ROLE] = {AGENT_INSTANCE: agent}
 
     def _defaults(self) -> dict[str, Mapping[Any, Any]]:
         found = {}

@@ -83,9 +83,22 @@ VARIABLES: dict[str, dict[str, dict[str, Any]]] = {
             "default": 16,
             "description": "Addresses that each room has in the network.",
         },
+        "event_schedule": {
+            **_TEXT,
+            "description": "The event's schedule, a file in `files/`: pretalx or frab JSON, frab XML, iCalendar.",
+        },
+        "event_schedule_on_air": {
+            "type": "boolean",
+            "default": False,
+            "description": "Whether the manager sets a room on air while the schedule has a talk in it.",
+        },
         "event_manager": {**_TEXT, "description": "The station of the group `services` that the manager runs on."},
-        "event_schedule": {**_TEXT, "description": "URL or file of the event's schedule."},
         "event_timezone": {**_TEXT, "default": "UTC", "description": "Name in the IANA time zone database."},
+        "event_manager_url": {
+            "type": "string",
+            "pattern": "^https?://[^@\\s/?#]+$",
+            "description": "Address of the event's manager; with it every station has an agent that says hello to it.",
+        },
         "event_upload_rate": {**_RATE, "description": "What all uploads of a station together may use."},
     },
 }

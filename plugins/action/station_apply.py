@@ -36,12 +36,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             return {"failed": True, "msg": "No bundle was rendered for this station: station_check must come first."}
         except deploy.Refused as refused:
             return {"failed": True, "msg": str(refused)}
-        done = self._low_level_execute_command(payload.command(), in_data=data, sudoable=True)
+        # the play's environment names the run, by which the manager finds its processes on the station
+        command = f"{self._compute_environment_string()} {payload.command()}".strip()
+        done = self._low_level_execute_command(command, in_data=data, sudoable=True)
         result = payload.parse(done["stdout_lines"])
         if result is not None and result["result"] == "needs_contents":
             folder = deploy.contents_folder(constants.DEFAULT_LOCAL_TMP)
             data = payload.complete(data, {name: (folder / name).read_bytes() for name in result["contents"]})
-            done = self._low_level_execute_command(payload.command(), in_data=data, sudoable=True)
+            done = self._low_level_execute_command(command, in_data=data, sudoable=True)
             result = payload.parse(done["stdout_lines"])
         if result is None:
             told = (done["stdout"] + done["stderr"]).strip()[-2000:]

@@ -21,8 +21,11 @@ def folder_mode(path: str) -> int:
     return 0o700 if path == SECRETS or path.startswith(SECRETS + "/") else 0o755
 
 
-def faithful(path: str, entry: dict[str, Any]) -> str | None:
-    """Return why the file at `path` is not what its manifest entry says, or None if it is."""
+def faithful(path: str, entry: dict[str, Any], owner: tuple[int, int] | None = None) -> str | None:
+    """Return why the file at `path` is not what its manifest entry says, or None if it is.
+
+    `owner` is the user and the group that it should have, by default this process's.
+    """
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -31,20 +34,20 @@ def faithful(path: str, entry: dict[str, Any]) -> str | None:
         return "not a file"
     if stat.S_IMODE(status.st_mode) != int(entry["mode"], 8):
         return "mode"
-    if status.st_uid != os.geteuid() or status.st_gid != os.getegid():
+    if (status.st_uid, status.st_gid) != (owner or (os.geteuid(), os.getegid())):
         return "owner"
     return None if digest(read(path)) == entry["sha256"] else "content"
 
 
-def drift(folder: str, manifest: dict[str, Any]) -> dict[str, str]:
-    """Return each path of a generation that is not as its manifest says, and why.
+def drift(folder: str, manifest: dict[str, Any], owner: tuple[int, int] | None = None) -> dict[str, str]:
+    """Return each path of a generation that is not as its manifest says, and why; `owner` as for `faithful`.
 
     Compiled Python beside the code is the interpreter's and does not count.
     """
     found = {}
     files, links = manifest["files"], manifest["links"]
     for path, entry in files.items():
-        reason = faithful(f"{folder}/{path}", entry)
+        reason = faithful(f"{folder}/{path}", entry, owner)
         if reason:
             found[path] = reason
     for path, target in links.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from types import FrameType
 
 from stationmaster.commands.common import default_data
 
@@ -20,7 +21,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, default=default_data(), help="folder for all that it keeps (default: data)"
     )
-    parser.add_argument("-i", "--inventory", type=Path, help="the event's inventory (default: the demo's)")
+    parser.add_argument("-i", "--inventory", help="the event's inventory (default: the demo's)")
+    parser.add_argument("--branch", help="git branch to follow; -i is then the repository, by its path or its URL")
     parser.add_argument("--certificate", type=Path, help="PEM file with the certificate chain, for TLS")
     parser.add_argument("--key", type=Path, help="PEM file with the certificate's key")
     parser.add_argument("--push", action="store_true", default=None, help="start runs for stations not as wanted")
@@ -35,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     from api.logging import configuration
     from api.settings import Settings
 
-    names = ("host", "port", "data", "inventory", "certificate", "key", "push")
+    names = ("host", "port", "data", "inventory", "branch", "certificate", "key", "push")
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     try:
         settings = Settings(**given)
@@ -45,7 +47,13 @@ def run(arguments: argparse.Namespace) -> int:
     except (ValidationError, ValueError, OSError) as error:
         print(f"stationmaster: {error}", file=sys.stderr)
         return 2
-    uvicorn.run(
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            app.state.manager.ending.set()  # uvicorn waits for open streams before it tells the application
+            super().handle_exit(sig, frame)
+
+    serving = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
@@ -56,4 +64,5 @@ def run(arguments: argparse.Namespace) -> int:
         access_log=False,
         log_config=configuration(),
     )
+    Server(serving).run()
     return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 from stationmaster.catalogue import Catalogue
 from stationmaster.findings import Finding, ordered
 from stationmaster.model import Event
+from stationmaster.rules import event as event_rules
 from stationmaster.rules import names, options, references, roles, targets, uniqueness
 from stationmaster.rules.context import Context
 
@@ -18,6 +19,7 @@ RULES = (
     *uniqueness.RULES,
     *references.RULES,
     *targets.RULES,
+    *event_rules.RULES,
 )
 
 

@@ -16,6 +16,8 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+import psutil
+
 from station import index, testcard
 from station.media import MediaFolder
 from station.utc import to_stamp, to_text
@@ -39,17 +41,12 @@ def wait_for(what, seconds=15.0, step=0.05):
     raise AssertionError(f"not within {seconds} s: {getattr(what, '__doc__', None) or what}")
 
 
-def free_port(kind=socket.SOCK_STREAM):
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Process:
     """A process of the test; killed with all its children at the end, whatever happens."""
 
     def __init__(self, command, log, env=None, cwd=None):
         self.log = log
+        self.below = []
         with log.open("ab") as output:
             self.popen = subprocess.Popen(
                 [str(part) for part in command],
@@ -80,14 +77,15 @@ class Process:
         return self.popen.wait(seconds)
 
     def kill(self):
+        self.below += psutil.Process(self.pid).children(recursive=True) if self.alive() else []
         self.popen.kill()
         self.popen.wait(10)
 
     def close(self):
-        for pid in self.children() if self.alive() else []:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
         self.kill()
+        for process in self.below:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 class Instance:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.media import kit
 from tests.media.kit import wait_for
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.media, pytest.mark.timeout(180)]
 
@@ -154,7 +155,7 @@ def test_bad_configuration_names_the_key_and_exits_78(ingest):
 def test_tells_systemd(ingest, closing, tmp_path):
     channel = closing(kit.NotifySocket(tmp_path))
     # A source that is away: READY all the same, and the watchdog is content.
-    instance = ingest({"type": "tcp", "host": "127.0.0.1", "port": kit.free_port()})
+    instance = ingest({"type": "tcp", "host": "127.0.0.1", "port": free_port()})
     process = instance.start({"NOTIFY_SOCKET": str(channel.path)})
     wait_for(lambda: channel.has("READY=1"))
     wait_for(lambda: channel.has("STATUS=waiting for its source: "))

@@ -14,6 +14,7 @@ import pytest
 from station.media import MediaFolder
 from tests.media import kit
 from tests.media.kit import wait_for
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.media, pytest.mark.timeout(180)]
 
@@ -93,7 +94,7 @@ def agree(instance, media):
 
 def test_catches_up_after_a_cut_until_both_agree(record, tmp_path, closing):
     media = kit.recording(tmp_path / "source", 3)
-    port = kit.free_port()
+    port = free_port()
     instance = record(port)
     process = instance.start()
     # The source is not there yet: a healthy state.
@@ -149,7 +150,7 @@ def test_refuses_what_is_not_as_promised_and_goes_on(record, tmp_path, closing):
     (media.folder / first.name).write_bytes(os.urandom(first.size))
     (media.folder / second.name).write_bytes(b"short")
     (media.folder / third.name).unlink()
-    closing(kit.serve(media.folder, port := kit.free_port(), tmp_path / "nginx.txt"))
+    closing(kit.serve(media.folder, port := free_port(), tmp_path / "nginx.txt"))
     instance = record(port)
     instance.start()
     instance.wait_segments(2)
@@ -165,7 +166,7 @@ def test_refuses_what_is_not_as_promised_and_goes_on(record, tmp_path, closing):
 
 def test_keeps_what_the_source_lost(record, tmp_path, closing):
     media = kit.recording(tmp_path / "source", 4)
-    closing(kit.serve(media.folder, port := kit.free_port(), tmp_path / "nginx.txt"))
+    closing(kit.serve(media.folder, port := free_port(), tmp_path / "nginx.txt"))
     instance = record(port)
     instance.start()
     wait_for(lambda: agree(instance, media))
@@ -182,7 +183,7 @@ def test_keeps_what_the_source_lost(record, tmp_path, closing):
 
 def test_what_was_pruned_is_not_fetched_again(record, tmp_path, closing):
     media = kit.recording(tmp_path / "source", 5)
-    closing(kit.serve(media.folder, port := kit.free_port(), tmp_path / "nginx.txt"))
+    closing(kit.serve(media.folder, port := free_port(), tmp_path / "nginx.txt"))
     instance = record(port)
     process = instance.start()
     wait_for(lambda: agree(instance, media))
@@ -197,7 +198,7 @@ def test_what_was_pruned_is_not_fetched_again(record, tmp_path, closing):
 
 def test_full_disk_is_said_and_waited_for(record, tmp_path, closing, small_disk):
     media = kit.recording(tmp_path / "source", 12, size=1_000_000)
-    closing(kit.serve(media.folder, port := kit.free_port(), tmp_path / "nginx.txt"))
+    closing(kit.serve(media.folder, port := free_port(), tmp_path / "nginx.txt"))
     disk = small_disk(8)
     ballast = disk / "ballast"
     ballast.write_bytes(bytes(4_000_000))

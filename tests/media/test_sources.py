@@ -10,6 +10,7 @@ import pytest
 
 from tests.media import kit
 from tests.media.kit import wait_for
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.media, pytest.mark.timeout(180)]
 
@@ -19,7 +20,7 @@ class Mixer:
 
     def __init__(self, data, seconds=9):
         self._seconds = seconds
-        self.port = kit.free_port()
+        self.port = free_port()
         self.stalled = threading.Event()
         self.accepted = 0
         self._data = data
@@ -162,7 +163,7 @@ def test_file_in_a_loop_goes_on(ingest, stream, tmp_path):
 
 
 def test_srt_with_a_passphrase_that_nobody_can_read(ingest, closing, tmp_path):
-    port = kit.free_port(socket.SOCK_DGRAM)
+    port = free_port(socket.SOCK_DGRAM)
     secret = "it's a \\ secret & 100 %"
     source = {"type": "srt", "host": "127.0.0.1", "port": port, "passphrase": secret}
     instance = ingest(source)
@@ -187,7 +188,7 @@ def test_srt_with_a_passphrase_that_nobody_can_read(ingest, closing, tmp_path):
 
 @pytest.mark.soak
 def test_srt_that_calls_us(ingest, closing, tmp_path):
-    port = kit.free_port(socket.SOCK_DGRAM)
+    port = free_port(socket.SOCK_DGRAM)
     instance = ingest({"type": "srt", "listen": port})
     process = instance.start()
     listener = wait_for(process.children)
@@ -211,7 +212,7 @@ def test_hls(ingest, closing, tmp_path):
     output = ["-f", "hls", "-hls_time", "1", "-hls_flags", "delete_segments+temp_file", folder / "live.m3u8"]
     closing(kit.camera(output, tmp_path / "camera.txt"))
     wait_for((folder / "live.m3u8").exists)
-    port = kit.free_port()
+    port = free_port()
     closing(kit.serve(folder, port, tmp_path / "nginx.txt"))
     instance = ingest({"type": "hls", "url": f"http://127.0.0.1:{port}/live.m3u8"})
     instance.start()

@@ -7,11 +7,13 @@ import signal
 import sys
 import time
 
+import psutil
 import pytest
 
 from stationmaster import units
 from tests.media import kit
 from tests.media.kit import wait_for
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.media, pytest.mark.timeout(180)]
 
@@ -31,7 +33,7 @@ def web(tmp_path, closing):
     (media.folder / "stolen").symlink_to("/etc/passwd")
     (root / "applier").mkdir()
     (root / "applier" / "state.json").write_text("{}")
-    port = kit.free_port()
+    port = free_port()
     variables = {"options": {"port": port}, "served_roles": ["ingest", "record"]}
     text = units.render_file(TEMPLATES, "nginx.conf.j2", variables)
     text = text.replace("/srv/stationmaster", str(root))
@@ -123,8 +125,12 @@ def test_feeds_the_watchdog_only_while_it_serves(web):
 
 def test_ends_with_the_daemon(web):
     process, _, _, _, folder = web
-    os.kill(int((folder / "nginx.pid").read_text()), signal.SIGKILL)
+    master = psutil.Process(int((folder / "nginx.pid").read_text()))
+    workers = master.children()
+    master.kill()
     assert process.popen.wait(5) == 128 + signal.SIGKILL
+    for worker in workers:
+        worker.kill()  # in a unit, the control group does
 
 
 def test_bad_probe_is_a_configuration_error(tmp_path, closing):

@@ -17,6 +17,7 @@ EXCEPTIONS: dict[str, str] = {}
 """Units that may be more exposed, by role, each with the reason. There are none."""
 
 EXAMPLES = {
+    "agent": {"station": {"manager": "https://manager:8443", "token": "not-a-secret"}},
     "ingest": {
         "file": {"source": {"type": "file", "path": "/srv/loop.ts"}},
         "v4l2": {"source": {"type": "v4l2", "device": "/dev/video0", "audio_device": "hw:CARD=Grabber,DEV=0"}},

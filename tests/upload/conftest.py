@@ -7,7 +7,6 @@ from places import (
     REPOSITORY,
     Server,
     Worker,
-    free_port,
     interpreters,
     keygen,
     openssh,
@@ -15,6 +14,8 @@ from places import (
     rclone_webdav,
     upload_config,
 )
+
+from tests.ports import free_port
 
 
 @pytest.fixture

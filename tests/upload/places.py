@@ -13,14 +13,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.ports import free_port
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PASSWORD = "correct-horse-battery"
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def wait_for(check, seconds=60.0, what="it"):

@@ -41,11 +41,11 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("author", sa.String(length=128), nullable=False),
-        sa.Column("key", sa.String(length=128), nullable=True),
         sa.Column("body_hash", sa.String(length=64), nullable=False),
         sa.Column("retry_of", sa.String(length=26), nullable=True),
         sa.Column("folded_into", sa.String(length=26), nullable=True),
         sa.Column("revision", sa.String(length=80), nullable=True),
+        sa.Column("dirty", sa.Boolean(), nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("started_at", sa.Double(), nullable=True),
         sa.Column("ended_at", sa.Double(), nullable=True),
@@ -55,7 +55,6 @@ def upgrade() -> None:
         sa.Column("events", sa.Integer(), nullable=False),
         sa.Column("result", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
-        sa.UniqueConstraint("key", name=op.f("uq_runs_key")),
     )
     with op.batch_alter_table("runs", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_runs_created_at"), ["created_at"], unique=False)
@@ -71,17 +70,22 @@ def upgrade() -> None:
         sa.Column("hostname", sa.String(length=255), nullable=False),
         sa.Column("host_keys", sa.JSON(), nullable=False),
         sa.Column("claim_hash", sa.String(length=64), nullable=True),
+        sa.Column("claimed_at", sa.Double(), nullable=True),
+        sa.Column("asked_at", sa.Double(), nullable=False),
         sa.Column("secret_number", sa.Integer(), nullable=False),
+        sa.Column("rotating", sa.Boolean(), nullable=False),
         sa.Column("accepted_by", sa.String(length=128), nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("seen_at", sa.Double(), nullable=True),
         sa.Column("address", sa.String(length=64), nullable=True),
         sa.Column("boot_id", sa.String(length=36), nullable=True),
-        sa.Column("counter", sa.Integer(), nullable=False),
+        sa.Column("left_boots", sa.JSON(), nullable=False),
+        sa.Column("counter", sa.BigInteger(), nullable=False),
         sa.Column("rebooted_at", sa.Double(), nullable=True),
         sa.Column("shutdown_at", sa.Double(), nullable=True),
         sa.Column("said", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_stations")),
+        sa.UniqueConstraint("claim_hash", name=op.f("uq_stations_claim_hash")),
         sa.UniqueConstraint("name", name=op.f("uq_stations_name")),
     )
     op.create_table(
@@ -131,6 +135,17 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["run"], ["runs.id"], name=op.f("fk_run_events_run_runs"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("run", "number", name=op.f("pk_run_events")),
     )
+    op.create_table(
+        "run_keys",
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("body_hash", sa.String(length=64), nullable=False),
+        sa.Column("run", sa.String(length=26), nullable=False),
+        sa.ForeignKeyConstraint(["run"], ["runs.id"], name=op.f("fk_run_keys_run_runs"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_run_keys")),
+    )
+    with op.batch_alter_table("run_keys", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_run_keys_run"), ["run"], unique=False)
+
     op.create_table(
         "run_locks",
         sa.Column("station", sa.String(length=64), nullable=False),
