@@ -64,7 +64,11 @@ def _settings() -> Iterator[tuple[str, str, str]]:
             meanings[before.target.id] = str(ast.literal_eval(after.value))
     for name, field in Settings.model_fields.items():
         default = "required" if field.is_required() else "" if field.default is None else str(field.default)
-        yield name, _cell(default.replace(f"{CHECKOUT}/", "")), _cell(meanings[name])
+        yield (
+            name,
+            _cell(default.replace(f"{CHECKOUT}/", "").replace(str(CHECKOUT), "the checkout")),
+            _cell(meanings[name]),
+        )
 
 
 def _cell(text: str) -> str:

@@ -52,8 +52,8 @@ def api(tmp_path):
     made.manager.registry = SimpleNamespace(view=views.get)
     receive(folder, "10.0.0.1", CAM)
     receive(folder, "10.0.0.2", [("box-17", 3, MAIN, "of enc"), ("enc", 4, MAIN, "of enc too")])
-    with made as client:
-        yield client
+    yield made  # not started: who asks gets the parts above
+    made.manager.database.close()
 
 
 def read(api, name="cam", status=200, **asked):
