@@ -72,9 +72,9 @@ def test_deployed_it_serves_over_tls_and_a_second_run_changes_nothing(lab, tmp_p
     # journals arrive where the manager reads them
     lab.run(STATION, "logger --tag lab-test a line of the station")
     assert lab.playbook("site.yml").changed(STATION) > 0
-    as_manager = f"setpriv --reuid={user} --regid=stationmaster --init-groups"
-    read = f"{as_manager} journalctl --quiet --directory=/srv/stationmaster/collector/main --identifier=lab-test"
-    lab.wait(STATION, f"{read} _HOSTNAME={STATION} | grep 'a line of the station'", 30)
+    journal = f"/v1/stations/{STATION}/journal?lines=1000"
+    text = '"identifier":"lab-test","pid":'
+    assert until(lambda: text in ask(journal, headers=bearer(token)).text, 60, 1)
 
     # the stations let it in, with its own key
     own = f"setpriv --reuid={user} --regid=sm-media --clear-groups ssh -i {data}/ssh/id_ed25519 -o BatchMode=yes"
