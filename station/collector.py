@@ -137,7 +137,7 @@ class Collector:
         return 0
 
     def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(bound.command(self._command, signal.SIGTERM))
+        return subprocess.Popen(bound.command(self._command, signal.SIGTERM), env=notify.without())
 
     @staticmethod
     def _end(process: subprocess.Popen[bytes]) -> None:

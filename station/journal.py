@@ -76,7 +76,7 @@ class Sender:
 
     def _send(self) -> None:
         self._tell(1, f"sending to {self._place}")
-        self._process = subprocess.Popen(bound.command(self._command, signal.SIGTERM))
+        self._process = subprocess.Popen(bound.command(self._command, signal.SIGTERM), env=notify.without())
         if self._stopping:
             self._process.terminate()
         while self._process.poll() is None:
