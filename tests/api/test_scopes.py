@@ -1,20 +1,14 @@
 """Every operation against every kind of token: what may be done is said once, here, and nowhere else in the tests."""
 
-import functools
 import itertools
 
 import pytest
 from fastapi.routing import iter_route_contexts
 
 from api.access import RANK
-from api.clock import now
-from api.guard import RateLimit
-from api.run_states import new_id
-from api.settings import Settings
-from api.tables import Audit, Run
-from tests.api.conftest import Api
-from tests.api.small_event import SmallEvent, in_force
-from tests.api.stations_kit import Machine, host_key, put
+from api.tables import Audit
+from tests.api.small_event import Scene
+from tests.api.stations_kit import host_key
 from tests.api.test_door import problem
 
 OPEN, SIGNED = "open", "signed"
@@ -55,48 +49,8 @@ CHANGES = [
 ]
 
 
-class Scene:
-    """A manager on a small event whose queue stands still, with something to change in either room."""
-
-    def __init__(self, folder) -> None:
-        event = SmallEvent(folder / "project")
-        self.api = Api(Settings(data=folder / "data", project=event.folder, inventory=event.inventory))
-        self.manager = self.api.manager
-        self.manager.open_limit = RateLimit(10_000)
-        self.token = functools.cache(self.api.token)
-        self.manager.inventory.start()
-        self.manager.registry.start()
-        in_force(self.manager.inventory)
-        # seconds of Ansible each time, and nothing that depends on who asks
-        self.manager.inventory.check = lambda: self.manager.inventory.newest
-
-    def close(self) -> None:
-        self.manager.stop()
-
-    def run(self, station: str, state: str) -> str:
-        """A run of one station, as the queue left it."""
-        failed = {"stations": {station: {"state": "failed"}}} if state == "failed" else {}
-        row = Run(
-            id=new_id(), action="apply", target={"station": station}, parameters={}, stations=[station], state=state,
-            reason="", author="token x", body_hash=new_id(), retry_of=None, folded_into=None, revision=None,
-            dirty=None, created_at=now(), started_at=None, ended_at=now() if state == "failed" else None,
-            cancel_by=None, owner=None, lease_until=None, events=0, result=failed,
-        )  # fmt: skip
-        with self.manager.database.writing() as session:
-            session.add(row)
-        return row.id
-
-    def waiting(self, station: str) -> str:
-        """Id of a machine that waits to be a station."""
-        machine = Machine(station, macs=[f"02:00:00:00:0{1 if station < 'b' else 2}:0a"], seed=new_id())
-        answer = machine.enrol(self.api)
-        assert answer.status_code == 202, answer.text
-        return machine.id
-
-    def enrolled(self, station: str) -> None:
-        """Let there be a machine that is a station."""
-        if not any(view.name == station and view.enrolment == "enrolled" for view in self.manager.registry.views()):
-            put(self.manager.database, self.manager.registry.secret, station, macs=["02:00:00:00:09:09"])
+class Asked(Scene):
+    """A scene, and requests that are right in all but perhaps the token."""
 
     def ask(self, operation: str, headers: dict, room: str = "hall_b"):
         """Send an operation that concerns a room and that is right in all but perhaps the token."""
@@ -127,7 +81,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory):
-    made = Scene(tmp_path_factory.mktemp("scopes"))
+    made = Asked(tmp_path_factory.mktemp("scopes"))
     yield made
     made.close()
 
