@@ -7,7 +7,7 @@ STAMP := $(VENV)/.requirements
 
 # Debian packages that the lab, the tests and the demo use on this machine (stations get theirs from the catalogue)
 HOST_PACKAGES := python3-venv ffmpeg iproute2 mmdebstrap nginx-light openssh-client openssh-server procps rclone strace \
-	systemd-journal-remote systemd-container e2fsprogs fonts-dejavu-core git python3-asyncssh
+	systemd-journal-remote systemd-container e2fsprogs fonts-dejavu-core git python3-asyncssh postgresql
 
 .PHONY: help venv packages lock check lint unit test soak demo docs clean bench-apply bench-hello
 
