@@ -85,7 +85,8 @@ def run(
     private.chmod(0o700)
     settings = {"pexpect_timeout": PEXPECT_TIMEOUT, "suppress_ansible_output": True, "suppress_output_file": True}
     _write(private / "env" / "settings", json.dumps(settings))
-    _write(private / "env" / "extravars", "".join(f"{name}: {_literal(value)}\n" for name, value in variables.items()))
+    texts = [f"{name}: {_literal(value)}\n" for name, value in variables.items()]
+    _write(private / "env" / "extravars", "".join(texts) or "{}")
     _write(private / "known_hosts", known_hosts(project, Path(job["known_hosts"]) if job["known_hosts"] else None))
     _write(private / "stations", "".join(f"{name}\n" for name in stations))
 

@@ -15,9 +15,10 @@ from fastapi.testclient import TestClient
 from api.access import create_token
 from api.app import create_app
 from api.settings import Settings
+from tests.api.postgres import cluster, postgres
 from tests.api.run_fixtures import managing, project, served
 
-__all__ = ["managing", "project", "served"]
+__all__ = ["cluster", "managing", "postgres", "project", "served"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -61,7 +62,7 @@ class Served:
             self.process = subprocess.Popen(
                 [*map(str, command), *self.arguments], cwd=CHECKOUT, stdout=log, stderr=log, env=self.environment
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 100
         while True:
             try:
                 if httpx2.get(f"{self.url}/readyz").status_code == 200:
@@ -84,7 +85,7 @@ class Served:
         """End it by a signal; return its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(how)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 @pytest.fixture

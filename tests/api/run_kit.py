@@ -137,8 +137,10 @@ class Registry:
 def make_app(project: Project, data: Path, **settings):
     """A manager's application on a project."""
     app = create_app(Settings(data=data, project=project.folder, inventory=project.inventory, **settings))
-    app.state.manager.inventory = Inventory(project.folder, project.rooms)
-    app.state.manager.registry = Registry(project.folder)
+    manager = app.state.manager
+    manager.inventory = Inventory(project.folder, project.rooms)
+    manager.registry = Registry(project.folder)
+    manager.parts = [manager.runs]
     return app
 
 
