@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from api import checks, health, logs, metrics, problems, roles, runs, stations, tokens
+from api import checks, health, logs, metrics, openapi, problems, roles, rooms, runs, schedule, stations, tokens
 from api.guard import Door
 from api.logging import Observed
 from api.manager import Manager
 from api.settings import Settings
 
-RESOURCES = (health, tokens, stations, runs, checks, roles, metrics, logs)
+RESOURCES = (health, tokens, stations, runs, checks, roles, rooms, schedule, metrics, logs)
 """Modules with a `router`; a resource is added here and nowhere else."""
 
 
@@ -48,4 +49,5 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     for resource in RESOURCES:
         app.include_router(resource.router)
+    app.openapi = functools.partial(openapi.document_of, app)  # type: ignore[method-assign]
     return app

@@ -105,6 +105,30 @@ class Disk(Said):
 class Hello(Said):
     """A station's registration and heartbeat in one."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "station": "hall-a-cam",
+                    "hostname": "hall-a-cam",
+                    "addresses": ["10.83.0.17"],
+                    "macs": ["02:00:00:00:01:0a"],
+                    "boot_id": "6f0e3d5a-4c0b-4a0e-9a1f-7f6f2b110b6f",
+                    "uptime": 312.5,
+                    "time": 1763690000.5,
+                    "applied": "9f2c",
+                    "generation": 3,
+                    "integrity": True,
+                    "roles": {"ingest": {"main": None}},
+                    "units": {"stationmaster-ingest@main.service": {"active": "active", "healthy": True}},
+                    "disk": {"free": 41000000000, "size": 64000000000, "hours_left": 11.5},
+                    "agent_version": "1",
+                    "interval": 5,
+                }
+            ]
+        }
+    )
+
     station: Name
     """Its name in the inventory, as it was told; which station it is follows from the signature."""
     hostname: Name

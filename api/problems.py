@@ -10,9 +10,11 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import compile_path
 
 log = logging.getLogger("stationmaster.api")
 
@@ -100,6 +102,12 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 """Answers that every operation with credentials may give."""
 
 
+def _methods(app: FastAPI, path: str) -> list[str]:
+    """Return the methods of a path; Starlette would tell only those of the first route that has it."""
+    routes = [route for route in iter_route_contexts(app.routes) if compile_path(route.path or "")[0].match(path)]
+    return sorted({method for route in routes for method in route.methods or ()})
+
+
 def install(app: FastAPI) -> None:
     """Make every error of an app a problem document."""
 
@@ -122,15 +130,26 @@ def install(app: FastAPI) -> None:
             findings=findings,
         ).response()
 
-    async def refused(_request: Request, error: Exception) -> Response:
+    async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
+        if error.status_code == http.HTTPStatus.BAD_REQUEST:
+            # FastAPI's answer to a body whose bytes are no text at all, where other bodies that are no JSON get 422
+            return Problem(
+                422,
+                "InvalidRequest",
+                f"body: {error.detail}",
+                "Send JSON in UTF-8, as /openapi.json says.",
+            ).response()
         phrase = http.HTTPStatus(error.status_code).phrase
+        headers = dict(error.headers or {})
+        if error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(_methods(app, request.url.path))
         return Problem(
             error.status_code,
             phrase.title().replace(" ", ""),
             str(error.detail),
             "See /openapi.json for the operations there are.",
-            headers=dict(error.headers or {}),
+            headers=headers,
         ).response()
 
     async def broken(request: Request, error: Exception) -> Response:

@@ -228,7 +228,9 @@ class Queue:
         except Problem as problem:
             log.warning("runs wait: %s", problem)
             return True
-        wanted, registry = self._manager.inventory.wanted(), self._manager.registry
+        inventory, registry = self._manager.inventory, self._manager.registry
+        # between an edit and its check the hashes are those from before it: then nobody is left out
+        wanted = inventory.wanted() if inventory.is_settled() else {}
 
         def in_order(name: str) -> bool:
             return name in wanted and bool(registry.in_order(name, wanted[name]))

@@ -94,7 +94,9 @@ class StationDetail(StationEntry):
 class Choice(BaseModel):
     """Which machine is meant."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{}, {"id": "0b6f6f0e-3d5a-4c0b-9a0e-6a1f7f6f2b11"}]}
+    )
 
     id: Annotated[str, Field(max_length=36)] | None = Field(default=None, description="The machine's id.")
 
@@ -102,7 +104,7 @@ class Choice(BaseModel):
 class Rotation(BaseModel):
     """Why the secret is changed."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}, {"leaked": True}]})
 
     leaked: bool = Field(default=False, description="Then the old secret proves nothing: an operator accepts it anew.")
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from sqlalchemy import select
 
-from api.access import Admin, Reader, audit
+from api.access import Admin, Reader, audit, require_event
 from api.clock import now, told
 from api.problems import RESPONSES, not_found
 from api.tables import Token
@@ -56,6 +56,7 @@ def list_tokens(request: Request, _principal: Admin) -> list[TokenEntry]:
 @router.delete("/tokens/{token_id}", status_code=204, responses={404: {"description": "No valid token of that id"}})
 def revoke(request: Request, principal: Admin, token_id: str) -> None:
     """Revoke a token; what it started goes on."""
+    require_event(principal)
     with request.app.state.manager.database.writing() as session:
         token = session.get(Token, token_id)
         if token is None or token.revoked_at is not None:

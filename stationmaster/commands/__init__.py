@@ -5,7 +5,20 @@ A module has `HELP`, `arguments(parser)` and `run(arguments) -> int`.
 
 from __future__ import annotations
 
-from stationmaster.commands import check, explain, importer, roles, schema, serve, token
+from stationmaster.commands import (
+    accept,
+    apply,
+    check,
+    explain,
+    importer,
+    logs,
+    roles,
+    runs,
+    schema,
+    serve,
+    status,
+    token,
+)
 
 COMMANDS = {
     "check": check,
@@ -15,4 +28,9 @@ COMMANDS = {
     "import": importer,
     "serve": serve,
     "token": token,
+    "status": status,
+    "apply": apply,
+    "runs": runs,
+    "logs": logs,
+    "accept": accept,
 }

@@ -62,7 +62,7 @@ class Served:
             self.process = subprocess.Popen(
                 [*map(str, command), *self.arguments], cwd=CHECKOUT, stdout=log, stderr=log, env=self.environment
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 100
         while True:
             try:
                 if httpx2.get(f"{self.url}/readyz").status_code == 200:
@@ -85,7 +85,7 @@ class Served:
         """End it by a signal; return its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(how)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 @pytest.fixture

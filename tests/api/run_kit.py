@@ -106,6 +106,9 @@ class Inventory:
     def wanted(self):
         return json.loads((self.project / "wanted.json").read_text())
 
+    def is_settled(self):
+        return not (self.project / "edited").exists()
+
     def resolve(self, target, action):
         self.calls.append((target, action))
         everyone = [name for names in self.rooms.values() for name in names]
