@@ -7,9 +7,9 @@ STAMP := $(VENV)/.requirements
 
 # Debian packages that the lab, the tests and the demo use on this machine (stations get theirs from the catalogue)
 HOST_PACKAGES := python3-venv ffmpeg iproute2 mmdebstrap nginx-light openssh-client openssh-server procps rclone strace \
-	systemd-journal-remote systemd-container e2fsprogs fonts-dejavu-core git python3-asyncssh
+	systemd-journal-remote systemd-container e2fsprogs fonts-dejavu-core git python3-asyncssh postgresql
 
-.PHONY: help venv packages lock check lint unit test soak demo docs clean bench-apply
+.PHONY: help venv packages lock check lint unit test soak demo docs clean bench-apply bench-hello
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -64,6 +64,9 @@ docs: venv ## write the generated reference pages
 
 bench-apply: venv ## how fast an apply is, against its rivals
 	$(BIN)/python -m bench.apply
+
+bench-hello: venv ## how many hellos a second the manager takes, against a bare endpoint
+	$(BIN)/python -m bench.hello
 
 clean: ## remove all that the other targets made
 	@if [ -x $(BIN)/ansible-playbook ]; then $(BIN)/python -m stationmaster.lab purge; fi

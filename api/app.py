@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from api import checks, health, logs, metrics, openapi, problems, roles, runs, stations, tokens
+from api import checks, health, logs, metrics, openapi, problems, roles, rooms, runs, schedule, stations, tokens
 from api.guard import Door
 from api.logging import Observed
 from api.manager import Manager
 from api.settings import Settings
 
-RESOURCES = (health, tokens, stations, runs, checks, roles, metrics, logs)
+RESOURCES = (health, tokens, stations, runs, checks, roles, rooms, schedule, metrics, logs)
 """Modules with a `router`; a resource is added here and nowhere else."""
 
 

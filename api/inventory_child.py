@@ -47,7 +47,8 @@ class Worker:
             stderr=self._errors,
             start_new_session=True,
         )
-        self._timer = threading.Timer(SECONDS, self.end)
+        self._ended = False
+        self._timer = threading.Timer(SECONDS, self._give_up)
         self._timer.daemon = True
         self._timer.start()
 
@@ -64,7 +65,7 @@ class Worker:
             status = self._process.wait()
         finally:
             self._close()
-        if status != 0:
+        if status != 0 and not self._ended:
             log.warning("the check of the inventory ended with status %s: %s", status, self._said)
         if not judged:
             yield Judged(
@@ -81,9 +82,14 @@ class Worker:
 
     def end(self) -> None:
         """Kill it, with the scripts of the inventory that it runs."""
+        self._ended = True
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _give_up(self) -> None:
+        log.warning("the check of the inventory took more than %.0f s: does a script of it hang?", SECONDS)
+        self.end()
 
     def _close(self) -> None:
         self._timer.cancel()

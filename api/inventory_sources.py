@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import math
 import os
 import subprocess
 import threading
@@ -185,28 +186,35 @@ class Folder:
 
     def wait(self, stop: threading.Event) -> None:
         """Wait for changes and then for a pause in them, or until the next look is due."""
+        changed = False
+        for _ in range(math.ceil(LOOK / PAUSE)):
+            begun = self._changes is not None
+            told = self._told(stop)
+            if stop.is_set() or (changed and not told) or not (begun or told):
+                return  # also after the first pause of watching: nobody told what changed before it
+            changed = changed or told
+
+    def _told(self, stop: threading.Event) -> bool:
+        """Return whether a change was told within a pause."""
         import watchfiles
 
         if self._changes is None:
             self._changes = watchfiles.watch(
                 self._folder,
-                step=round(PAUSE * 1000),
-                debounce=round(10 * PAUSE * 1000),
-                rust_timeout=round(LOOK * 1000),
+                rust_timeout=round(PAUSE * 1000),
                 yield_on_timeout=True,
                 stop_event=stop,
                 raise_interrupt=False,
                 ignore_permission_denied=True,
             )
         try:
-            next(self._changes)
+            return bool(next(self._changes))
         except StopIteration:
-            self._changes = None
-            stop.wait(PAUSE)
+            pass
         except (OSError, RuntimeError) as error:
             log.info("the inventory's folder cannot be watched (%s), so it is looked at from time to time", error)
-            self._changes = None
-            stop.wait(PAUSE)
+        self._changes = None
+        return stop.wait(PAUSE)
 
     def remembered(self) -> None:
         """Nothing: a folder has no state but its newest."""

@@ -96,9 +96,9 @@ def journal(
 def _hosts(manager: Any, name: str) -> list[str]:
     """Return the host names that a station's entries may carry: its own, and what it said that it is called."""
     view = manager.registry.view(name)
-    if view is None:
+    if view is None and not manager.registry.assigned(name):
         raise not_found("station", name)
-    said = str(view.said.get("hostname") or name)
+    said = str(view.said.get("hostname") or name) if view else name
     return [host for host in dict.fromkeys((name, said)) if _HOSTNAME.fullmatch(host)]
 
 

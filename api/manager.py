@@ -17,6 +17,7 @@ from api.push import Push
 from api.queue import Queue
 from api.registry import Registry
 from api.retention import Retention
+from api.schedule import Schedule
 from api.settings import Settings
 
 
@@ -51,7 +52,9 @@ class Manager:
         """Set as soon as the manager is told to end, so that answers which last do not keep it."""
         self.inventory = Inventory(settings, self.database)
         self.runs = Queue(self)
-        self.parts: list[Part] = [self.inventory, self.registry, self.runs, Retention(settings, self.database)]
+        self.schedule = Schedule(self)
+        retention = Retention(settings, self.database)
+        self.parts: list[Part] = [self.inventory, self.registry, self.runs, self.schedule, retention]
         self.push: Push | None = None
         if settings.push:
             self.push = Push(self)

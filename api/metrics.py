@@ -94,7 +94,7 @@ def _files(certificate: Path | None, journals: Path | None) -> Iterator[Metric]:
     yield ends
     stored = GaugeMetricFamily("stationmaster_journals_bytes", "What the stations' journals take on the disk.")
     if journals is not None and journals.is_dir():
-        stored.add_metric([], sum(path.stat().st_blocks * 512 for path in journals.glob("*.journal")))
+        stored.add_metric([], sum(path.stat().st_blocks * 512 for path in journals.glob("*.journal*")))
     yield stored
 
 

@@ -17,7 +17,7 @@ from api import run_start
 from api.clock import now
 from api.problems import Problem, not_found
 from api.run_adopt import Adoption
-from api.run_dispatch import Terms, dispatch, take_mutex, waiting
+from api.run_dispatch import Terms, dispatch, make_mutex, take_mutex, waiting
 from api.run_fold import absorbed, body_hash, fold_into
 from api.run_folder import RunFolder
 from api.run_listen import Listener
@@ -47,6 +47,7 @@ class Queue:
         self._manager = manager
         self._database = manager.database
         self._settings = manager.settings
+        make_mutex(self._database)
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -227,7 +228,9 @@ class Queue:
         except Problem as problem:
             log.warning("runs wait: %s", problem)
             return True
-        wanted, registry = self._manager.inventory.wanted(), self._manager.registry
+        inventory, registry = self._manager.inventory, self._manager.registry
+        # between an edit and its check the hashes are those from before it: then nobody is left out
+        wanted = inventory.wanted() if inventory.is_settled() else {}
 
         def in_order(name: str) -> bool:
             return name in wanted and bool(registry.in_order(name, wanted[name]))

@@ -62,7 +62,7 @@ class Registry:
         self._writer = HelloWriter(manager.database)
         self.settings = manager.settings
         self.started_at = manager.started_at
-        self.ssh_key = manager.settings.data / "ssh_key"
+        self.ssh_key = manager.settings.data / "ssh" / "id_ed25519"
         """The manager's private SSH key; an accepted station gets the public one."""
 
     def start(self) -> None:
@@ -235,10 +235,19 @@ class Registry:
 
     def in_order(self, name: str, wanted: str) -> bool:
         """Return whether an apply of the hash `wanted` to a station has nothing to do, by its hellos."""
-        view = self.view(name)
-        if view is None or view.seen_at is None:
+        # columns and not the row: a run of all stations asks for each of 500
+        query = select(Station.seen_at, Station.said).where(Station.name == name, Station.enrolment == "enrolled")
+        with self.database.reading() as session:
+            row = session.execute(query).one_or_none()
+        if row is None or row.seen_at is None:
             return False
-        return station_state.in_order(view.said, wanted, now() - view.seen_at, self.settings.hello_interval)
+        return station_state.in_order(row.said, wanted, now() - row.seen_at, self.settings.hello_interval)
+
+    def ids(self) -> dict[str, str]:
+        """Return the id of each enrolled station by its name, in one look at the database."""
+        query = select(Station.name, Station.id).where(Station.enrolment == "enrolled")
+        with self.database.reading() as session:
+            return {name: identity for name, identity in session.execute(query) if name is not None}
 
     def all_in_order(self, wanted: Mapping[str, str]) -> set[str]:
         """Return those stations of `wanted` (name to hash) that are `in_order`, in one look at the database."""
@@ -308,8 +317,9 @@ def _make_ssh_key(path: Path) -> None:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    path.with_suffix(".pub").write_bytes(public + b" stationmaster\n")
+    path.with_suffix(".pub").write_bytes(public + b" stationmaster-manager\n")
     staged = path.with_suffix(".new")
     staged.unlink(missing_ok=True)
     staged.touch(mode=0o600)

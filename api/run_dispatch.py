@@ -33,6 +33,12 @@ class Terms:
     """Of the inventory, and whether it has changes that are not committed."""
 
 
+def make_mutex(database: Database) -> None:
+    """Make the row that the mutex is, once, in a transaction of its own: one that is not committed blocks others."""
+    with database.writing() as session:
+        session.execute(database.insert(Lock).values(name=MUTEX).on_conflict_do_nothing())
+
+
 def take_mutex(database: Database, session: Session, wait: bool) -> bool:
     """Be the only one that changes the queue, until the session's end; SQLite's write lock is that already.
 
@@ -43,7 +49,6 @@ def take_mutex(database: Database, session: Session, wait: bool) -> bool:
     """
     if database.is_sqlite:
         return True
-    session.execute(database.insert(Lock).values(name=MUTEX).on_conflict_do_nothing())
     asked = select(Lock).where(Lock.name == MUTEX).with_for_update(skip_locked=not wait)
     return session.scalar(asked) is not None
 

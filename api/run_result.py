@@ -39,8 +39,8 @@ class Summary:
         kind, told = event.get("event"), event.get("event_data") or {}
         if kind == "playbook_on_stats":
             self._stats = stats_of(told)
-        elif kind == "error" or (kind == "verbose" and "ERROR" in str(event.get("stdout"))):
-            self._last_words = (self._last_words + "\n" + str(event.get("stdout") or "")).strip()[-MESSAGE:]
+        elif kind == "error" or (kind == "verbose" and (self._last_words or "ERROR" in str(event.get("stdout")))):
+            self._last_words = (self._last_words + "\n" + str(event.get("stdout") or "")).strip()[:MESSAGE]
         host, result = told.get("host"), told.get("res")
         if not host or not isinstance(result, dict):
             return

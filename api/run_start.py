@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 from api import run_ansible
 from api.run_folder import RunFolder
+from api.run_states import FENCE
 from api.settings import CHECKOUT, Settings
 from api.tables import Run
 
@@ -47,7 +46,7 @@ def job_of(run: Run, settings: Settings, owner: str, inventory: Path, known_host
         "run": run.id,
         "owner": owner,
         "database": settings.url,
-        "fenced": settings.database_url is not None and not settings.url.startswith("sqlite"),
+        "fence": None if settings.url.startswith("sqlite") else FENCE,
         "project": str(settings.project),
         "playbook": str(settings.project / PLAYBOOKS[run.action]),
         "inventory": str(inventory),
@@ -67,17 +66,17 @@ def start(folder: RunFolder, in_unit: bool, attempt: int = 0) -> subprocess.Pope
 
     Args:
         folder: with its job.
-        in_unit: whether it becomes a systemd unit of its own.
+        in_unit: whether it becomes a unit of its own, in the systemd of the user that this process runs as: to start
+            one in the system's would be as much as being root.
         attempt: how many supervisors of this run died; each one's unit has its own name.
     """
     command = [sys.executable, "-m", "api.supervisor", str(folder.path)]
     if in_unit:
-        user = pwd.getpwuid(os.geteuid()).pw_name
         unit = f"{UNIT}{folder.run}{f'-{attempt}' if attempt else ''}.service"
         # KillMode: SSH's kept connections live on for the next run; what is a run's own, its supervisor ends
-        properties = [f"User={user}", f"WorkingDirectory={CHECKOUT}", "KillMode=process", "UMask=0077", "Type=exec"]
+        properties = [f"WorkingDirectory={CHECKOUT}", "KillMode=process", "UMask=0077", "Type=exec"]
         command = [
-            "systemd-run", "--quiet", "--collect", f"--unit={unit}",
+            "systemd-run", "--user", "--quiet", "--collect", f"--unit={unit}",
             *(f"--property={one}" for one in properties), "--", *command,
         ]  # fmt: skip
     with folder.log.open("ab") as log:

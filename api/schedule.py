@@ -138,14 +138,14 @@ class Schedule:
     """Part of the manager that knows the schedule.
 
     Args:
-        manager: with inventory, registry and runs.
+        manager: with inventory and registry, and with runs when a talk begins.
         clock: what time it is, in seconds since 1970.
     """
 
     def __init__(self, manager: Manager, clock: Callable[[], float] = now) -> None:
+        self._manager = manager
         self._inventory = manager.inventory
         self._registry = manager.registry
-        self._runs = manager.runs
         self._clock = clock
         self._plan: tuple[str, Plan] | None = None
         self._done: set[str] = set()
@@ -200,7 +200,7 @@ class Schedule:
         minutes = min(math.ceil((max([until, *lasting]) - at) / 60), LONGEST)
         told: dict[str, Any] = {"action": "on-air", "target": {"room": room}, "minutes": minutes}
         try:
-            run = self._runs.submit(RunRequest.model_validate(told), AUTHOR, key=key)
+            run = self._manager.runs.submit(RunRequest.model_validate(told), AUTHOR, key=key)
         except Problem as problem:
             if problem.retryable:
                 return

@@ -21,6 +21,8 @@ from station.job import ID, LONGEST
 BYTES = 16 << 20
 """Largest file; the schedule of a congress with 1,000 talks and their abstracts is 5 MB."""
 TALKS = 20_000
+EARLIEST, LATEST = 946_684_800, 4_102_444_800
+"""Seconds since 1970 of the years 2000 and 2100: any other start is a mistake."""
 TEXT = 500
 """Characters of a title or name that are kept."""
 PEOPLE = 50
@@ -121,6 +123,8 @@ def _add(found: Read, row: _Raw, seen: dict[str, int]) -> None:
         if not 0 < length <= LONGEST:
             raise ScheduleError(f"it lasts {length:.0f} s; allowed is more than 0 and at most {LONGEST}")
         start = row.start.timestamp()
+        if not EARLIEST <= start <= LATEST:
+            raise ScheduleError(f"it starts in the year {row.start.year}")
     except (ScheduleError, OverflowError, OSError) as error:
         found.remarks.append(Remark("InvalidTalk", name, f"the talk {name!r} cannot be used: {error}"))
         return

@@ -35,10 +35,13 @@ class Settings(BaseSettings):
     database_url: str | None = None
     """SQLAlchemy's address of the database; by default SQLite in `data`."""
     host: str = "127.0.0.1"
+    """Address to listen on."""
     port: int = Field(default=8443, ge=0, le=65535)
+    """TCP port to listen on."""
     certificate: Path | None = None
     """PEM file with certificate chain; with `key` the manager speaks TLS."""
     key: Path | None = None
+    """PEM file with the key of `certificate`."""
     journals: Path | None = None
     """Folder where systemd-journal-remote keeps the stations' journals; without it the API has none."""
     push: bool = False

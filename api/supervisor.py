@@ -23,7 +23,7 @@ from typing import Any
 from api import run_ansible, run_events, run_result, run_tree, sweep
 from api.run_folder import RunFolder
 from api.run_sql import Driver
-from api.run_states import FENCE, RENEW
+from api.run_states import RENEW
 from api.run_store import Shipment, complete
 
 log = logging.getLogger("stationmaster.supervisor")
@@ -159,8 +159,11 @@ class Supervisor:
             return "timed_out", f"Not done after {job['run_timeout']:g} s."
         if now - self._last > job["silence_timeout"]:
             return "timed_out", f"Silent for {job['silence_timeout']:g} s."
-        if job["fenced"] and now - self._reached > FENCE:
-            return "lost", f"The database was out of reach for {FENCE:g} s, so that the stations may be given away."
+        if job["fence"] is not None and now - self._reached > job["fence"]:
+            return (
+                "lost",
+                f"The database was out of reach for {job['fence']:g} s, so that the stations may be given away.",
+            )
         return None
 
     def _judge(self, rc: int | None, fault: str) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def sweep(private: Path, job: dict[str, Any], began: float) -> dict[str, str]:
     Returns:
         The stations that could not be proven clean, with the reason.
     """
-    unproven = dict.fromkeys(job["stations"], "did not answer in time")
+    unproven = dict.fromkeys(job["stations"], "did not answer the search in time")
     minutes = math.ceil(max(0.0, time.time() - began) / 60) + 1
     script = SCRIPT.replace("@RUN@", job["run"]).replace("@MINUTES@", str(minutes))
 

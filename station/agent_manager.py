@@ -10,6 +10,7 @@ import time
 import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from station import hello_signature
@@ -20,6 +21,8 @@ TIMEOUT = 4.0
 PATIENCE = 40.0
 """Seconds for a whole request, looking up the name included, which no timeout of ours ends."""
 LONGEST_ANSWER = 1 << 16
+BROUGHT = "/etc/stationmaster/manager-ca.pem"
+"""The certificate that `playbooks/manager.yml` brings to every station."""
 
 
 class Away(Exception):
@@ -71,7 +74,7 @@ class SigningClock:
 
 
 class ManagerClient:
-    """The manager at an address. `certificate` is a PEM file that is trusted instead of the system's.
+    """The manager at an address. `certificate` is a PEM file that is trusted instead of BROUGHT or the system's.
 
     Raises OSError (ssl.SSLError) for a certificate that cannot be used.
     """
@@ -81,11 +84,23 @@ class ManagerClient:
         self._host, self._port = parts.hostname or "", parts.port
         self._boot = boot
         self._clock = clock
+        self._secure = parts.scheme == "https"
+        self._certificate = certificate
         self._context: ssl.SSLContext | None = None
-        if parts.scheme == "https":
-            self._context = ssl.create_default_context(cafile=certificate)
+        self._trusted: tuple[str | None, int] | None = None
+        if self._secure and certificate:
+            self._trust()
+
+    def _trust(self) -> ssl.SSLContext:
+        """Return what to trust; the file is read again when it changes, as with a manager that was set up anew."""
+        path = self._certificate or (BROUGHT if Path(BROUGHT).exists() else None)
+        seen = (path, Path(path).stat().st_mtime_ns if path else 0)
+        if self._context is None or seen != self._trusted:
+            context = ssl.create_default_context(cafile=path)
             # the given certificate may be the manager's own, not an authority's
-            self._context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+            self._context, self._trusted = context, seen
+        return self._context
 
     def post(
         self,
@@ -121,12 +136,10 @@ class ManagerClient:
         return answer
 
     def _send(self, path: str, content: bytes, headers: dict[str, str], found: list[Answer | Exception]) -> None:
-        connection: http.client.HTTPConnection
-        if self._context is not None:
-            connection = http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT, context=self._context)
-        else:
-            connection = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT)
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT)
         try:
+            if self._secure:
+                connection = http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT, context=self._trust())
             connection.request("POST", path, content, headers)
             response = connection.getresponse()
             value = json.loads(response.read(LONGEST_ANSWER))

@@ -51,3 +51,8 @@ def watchdog() -> None:
 def stopping(text: str = "") -> None:
     """The program has begun to end, on its own or because it was asked."""
     send("STOPPING=1", *([_line(text)] if text else []))
+
+
+def without() -> dict[str, str]:
+    """Return the environment for a child that is not to speak to systemd in our place."""
+    return {key: value for key, value in os.environ.items() if key not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}

@@ -13,6 +13,7 @@ from stationmaster.catalogue import Catalogue
 from stationmaster.findings import invalid
 from stationmaster.inventory import Session
 from stationmaster.model import Event, Origin, Room
+from stationmaster.resolve import add_agents
 from stationmaster.scopes import Reader
 from stationmaster.sources import Sources
 from stationmaster.stations import StationBuilder
@@ -36,6 +37,7 @@ def assemble(session: Session, roles: Catalogue, require_secrets: bool) -> Event
     for host, room in members:
         builder = StationBuilder(reader, roles, host, session.variables[str(host.name)], event.rooms.get(room or ""))
         event.stations[str(host.name)] = builder.build()
+    add_agents(event, roles)
     event.findings = [
         *sources.findings,
         *misplaced,

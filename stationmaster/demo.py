@@ -25,6 +25,8 @@ from stationmaster.model import Event, Instance, Station
 TOP = Path(__file__).resolve().parent.parent
 TALK = 12
 """Length of the demo's talk, in seconds."""
+KNOWN = ("-i", ".state/ssh/id_ed25519", "-o", "UserKnownHostsFile=.state/ssh/known_hosts")
+"""Arguments of ssh to reach the lab's stations."""
 PATIENCE = 240
 """How long a step may take, in seconds, before the demo says that it failed."""
 
@@ -53,6 +55,7 @@ def main() -> int:
         playbook(chosen, "site.yml")
         step("Watch a talk pass", began)
         watch_talk(chosen, event, roles, began)
+        show_manager(chosen, event, began)
     except DemoFailed as error:
         print(f"\nThe demo stopped: {error}", file=sys.stderr)
         return 1
@@ -75,8 +78,7 @@ def first_screen(event: Event, roles: catalogue.Catalogue) -> None:
             print(f"  ffplay {resolve.base_url(event, station, instance)}live.m3u8")
     name = next(iter(event.stations), "STATION")
     print("  ansible-playbook playbooks/status.yml        how all stations are")
-    known = "-i .state/ssh/id_ed25519 -o UserKnownHostsFile=.state/ssh/known_hosts"
-    print(f"  ssh {known} root@{name_or_address(event, name)}")
+    print(f"  ssh {' '.join(KNOWN)} root@{name_or_address(event, name)}")
 
 
 def name_or_address(event: Event, name: str) -> str:
@@ -146,6 +148,29 @@ def watch_talk(chosen: str, event: Event, roles: catalogue.Catalogue, began: flo
     receipt = wait_for("the receipt", lambda: fetch(f"{receipts}{identity}.json"))
     print("The receipt: each file was read back and compared at the target.\n")
     print(json.dumps({key: receipt[key] for key in receipt if key != "ranges"}, indent=2, ensure_ascii=False))
+
+
+def show_manager(chosen: str, event: Event, began: float) -> None:
+    """Deploy the manager, if the inventory names its station, and print how to reach it.
+
+    Raises:
+        DemoFailed: it could not be deployed.
+    """
+    name = event.settings.get("manager")
+    if name:
+        step(f"Deploy the manager on {name}", began)
+        password = Path(chosen) / "demo-vault-password"
+        words = ["-e", f"manager_vault_password_file={password.resolve()}"] if password.exists() else []
+        playbook(chosen, "playbooks/manager.yml", *words)
+        command = ["ssh", *KNOWN, f"root@{name_or_address(event, name)}"]
+        command += ["stationmaster-manager token create --scope admin --note demo"]
+        made = subprocess.run(command, cwd=TOP, check=False, stdout=subprocess.PIPE, text=True)
+        if made.returncode != 0:
+            raise DemoFailed("the manager made no token; what went wrong is said above")
+        print(f"\nThe manager, with a token for everything:\n\n  TOKEN={made.stdout.strip()}")
+        authority = Path(".state/manager") / event.name / "ca.pem"
+        address = f"https://{name_or_address(event, name)}:8443"
+        print(f'  curl --cacert {authority} -H "Authorization: Bearer $TOKEN" {address}/v1/whoami')
     print(f"\nDone in {time.monotonic() - began:.0f} s. The stations stay up; `make clean` removes them.")
 
 

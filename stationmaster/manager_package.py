@@ -70,6 +70,14 @@ def inventory(source: Path, folder: Path = BUILD) -> Path:
     return _pack(top, [source], folder, "inventory", without="vault-password")
 
 
+def known_hosts(event: Event, checkout: Path = CHECKOUT) -> str:
+    """Return the lines of the checkout's known_hosts about the event's stations; hashed names are passed over."""
+    path = checkout / ".state/ssh/known_hosts"
+    names = {name for station in event.stations.values() for name in (station.name, station.address)}
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    return "".join(f"{line}\n" for line in lines if names & set(line.partition(" ")[0].split(",")))
+
+
 def wheels(machine: str, checkout: Path = CHECKOUT, folder: Path = BUILD) -> Path:
     """Return the archive of all wheels that the manager needs, which is built when the lock or the machine is new.
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stationmaster import code
+from stationmaster import code, manager_reference
 from stationmaster.catalogue import Catalogue, StationRole, load
 
 TOP = Path(__file__).resolve().parent.parent
@@ -26,6 +26,7 @@ def pages() -> dict[str, str]:
         "docs/station-roles.md": NOTICE + station_roles(load()),
         "docs/playbooks.md": NOTICE + playbooks(),
         "docs/programs.md": NOTICE + programs(load()),
+        "docs/manager-reference.md": NOTICE + manager_reference.page(),
     }
 
 

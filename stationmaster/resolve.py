@@ -18,6 +18,8 @@ WEB_ROLE = "web"
 WEB_INSTANCE = "station"
 AGENT_ROLE = "agent"
 AGENT_INSTANCE = "station"
+MANAGER_PORT = 8443
+"""`manager_port` of the Ansible role manager; an event that changes it writes `event_manager_url`."""
 DATA_ROOT = "/srv/stationmaster"
 
 
@@ -40,21 +42,35 @@ def add_implied(event: Event, catalogue: Catalogue) -> None:
             station.roles[WEB_ROLE] = {WEB_INSTANCE: Instance(WEB_ROLE, WEB_INSTANCE, options, origins, implied=True)}
 
 
-def wants_agent(url: Any, catalogue: Catalogue, station: Station) -> bool:
-    """Return whether a station gets an agent by itself: the manager has an address, and nothing speaks against it."""
+def wants_agent(manager: Any, catalogue: Catalogue, station: Station) -> bool:
+    """Return whether a station gets an agent by itself: the event has a `manager`, and nothing speaks against it."""
     named = bool(station.roles.get(AGENT_ROLE))
-    return bool(url) and AGENT_ROLE in catalogue.roles and AGENT_ROLE not in station.blocked_roles and not named
+    return bool(manager) and AGENT_ROLE in catalogue.roles and AGENT_ROLE not in station.blocked_roles and not named
+
+
+def manager_url(event: Event) -> str | None:
+    """Return the address of the event's manager: as it is written, or that of the station that it runs on."""
+    written = event.settings.get("manager_url")
+    station = event.stations.get(str(event.settings.get("manager")))
+    derived = f"https://{station.address}:{MANAGER_PORT}" if station is not None and station.address else None
+    return written if isinstance(written, str) else derived
 
 
 def add_agents(event: Event, catalogue: Catalogue) -> None:
-    """Give each station of an event with a manager its agent, unless it names or blocks one itself."""
-    url = event.settings.get("manager_url")
+    """Give each station of an event with a manager its agent, and each agent without an address the manager's."""
+    url = manager_url(event)
+    if url is None:
+        return
     for station in event.stations.values():
         if wants_agent(url, catalogue, station):
-            options = fill_defaults(catalogue.roles[AGENT_ROLE].options, {"manager": url})
+            options = fill_defaults(catalogue.roles[AGENT_ROLE].options, {})
             origins: dict[OptionPath, Origin] = {(key,): Origin("default") for key in options}
             agent = Instance(AGENT_ROLE, AGENT_INSTANCE, options, origins, implied=True)
             station.roles[AGENT_ROLE] = {AGENT_INSTANCE: agent}
+        for agent in station.roles.get(AGENT_ROLE, {}).values():
+            if "manager" not in agent.options:
+                agent.options["manager"] = url
+                agent.origins["manager",] = Origin("derived")
 
 
 def providers(event: Event, catalogue: Catalogue, kinds: tuple[str, ...]) -> Iterator[tuple[str, Station, Instance]]:

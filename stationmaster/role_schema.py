@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-KINDS = ("media", "products", "receipts", "storage")
+KINDS = ("media", "products", "receipts", "storage", "journals")
 """What an instance can give to others that name it as `station/instance`."""
 
 _STRINGS = {"type": "array", "items": {"type": "string"}}

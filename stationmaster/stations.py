@@ -109,7 +109,7 @@ class StationBuilder:
             web = self._instance(WEB_ROLE, WEB_INSTANCE, {}, defaults, Origin("derived"))
             web.implied = True
             station.roles[WEB_ROLE] = {WEB_INSTANCE: web}
-        if wants_agent(url, self.roles, station):
+        if wants_agent(url or self.variables.get("event_manager"), self.roles, station):
             agent = self._instance(AGENT_ROLE, AGENT_INSTANCE, {}, defaults, Origin("derived"))
             agent.implied = True
             station.roles[AGENT_ROLE] = {AGENT_INSTANCE: agent}

@@ -92,12 +92,15 @@ VARIABLES: dict[str, dict[str, dict[str, Any]]] = {
             "default": False,
             "description": "Whether the manager sets a room on air while the schedule has a talk in it.",
         },
-        "event_manager": {**_TEXT, "description": "The station of the group `services` that the manager runs on."},
+        "event_manager": {
+            **_TEXT,
+            "description": "The station of group `services` that the manager runs on; every station has an agent then.",
+        },
         "event_timezone": {**_TEXT, "default": "UTC", "description": "Name in the IANA time zone database."},
         "event_manager_url": {
             "type": "string",
             "pattern": "^https?://[^@\\s/?#]+$",
-            "description": "Address of the event's manager; with it every station has an agent that says hello to it.",
+            "description": "Address of a manager elsewhere, or by another name or port, for every station's agent.",
         },
         "event_upload_rate": {**_RATE, "description": "What all uploads of a station together may use."},
     },

@@ -50,4 +50,5 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             },
             "revision": str(deploy.Revision(manager_package.CHECKOUT)),
             "event": event.name,
+            "known_hosts": manager_package.known_hosts(event),
         }

@@ -11,10 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-READY_TIMEOUT = 30
-"""Seconds for all started units of a station together to become ready. A supervisor says
-READY as soon as it has accepted its configuration, whether or not its source is there;
-the slowest daemon we run, RabbitMQ, takes 7 s in the lab."""
 SETTLE = 1.0
 """Seconds that a unit which cannot say READY has to stay up."""
 FORGIVEN = 1

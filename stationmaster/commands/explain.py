@@ -72,7 +72,7 @@ def _instance(
     event: Event, roles: catalogue.Catalogue, station: Station, instance: Instance, manifest: dict[str, Any]
 ) -> Iterator[str]:
     row = roles.roles.get(instance.role)
-    reason = "event_manager_url" if instance.role == resolve.AGENT_ROLE else "what other roles serve"
+    reason = "the event's manager" if instance.role == resolve.AGENT_ROLE else "what other roles serve"
     implied = f", implied by {reason}" if instance.implied else ""
     yield f"{instance.role}/{instance.id}{_from(instance.origins.get(()))}{implied}"
     if row is None:

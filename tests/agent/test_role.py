@@ -40,6 +40,15 @@ def test_an_event_with_a_manager_has_an_agent_on_every_station(folder):
         assert agent.origins["manager",].layer == "event_manager_url"
 
 
+def test_the_station_that_the_manager_runs_on_is_its_address(folder):
+    path = folder / "group_vars/all/event.yml"
+    path.write_text(path.read_text() + "event_manager: storage\n")
+    event = load(folder)
+    for station in event.stations.values():
+        agent = station.roles["agent"]["station"]
+        assert agent.options["manager"] == f"https://{event.stations['storage'].address}:8443"
+
+
 def test_a_room_gives_its_token_and_the_event_the_certificate(folder):
     with_manager(folder)
     (folder / "files").mkdir(exist_ok=True)

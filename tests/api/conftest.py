@@ -15,9 +15,10 @@ from fastapi.testclient import TestClient
 from api.access import create_token
 from api.app import create_app
 from api.settings import Settings
+from tests.api.postgres import cluster, postgres
 from tests.api.run_fixtures import managing, project, served
 
-__all__ = ["managing", "project", "served"]
+__all__ = ["cluster", "managing", "postgres", "project", "served"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

@@ -106,6 +106,9 @@ class Inventory:
     def wanted(self):
         return json.loads((self.project / "wanted.json").read_text())
 
+    def is_settled(self):
+        return not (self.project / "edited").exists()
+
     def resolve(self, target, action):
         self.calls.append((target, action))
         everyone = [name for names in self.rooms.values() for name in names]
@@ -134,8 +137,10 @@ class Registry:
 def make_app(project: Project, data: Path, **settings):
     """A manager's application on a project."""
     app = create_app(Settings(data=data, project=project.folder, inventory=project.inventory, **settings))
-    app.state.manager.inventory = Inventory(project.folder, project.rooms)
-    app.state.manager.registry = Registry(project.folder)
+    manager = app.state.manager
+    manager.inventory = Inventory(project.folder, project.rooms)
+    manager.registry = Registry(project.folder)
+    manager.parts = [manager.runs]
     return app
 
 

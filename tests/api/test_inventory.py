@@ -284,7 +284,8 @@ def test_a_state_that_changes_while_it_is_read_is_read_again(tmp_path, monkeypat
     assert started and set(titles) == {"Aula"}
 
 
-def test_what_ansible_prints_is_no_message(tmp_path):
+def test_what_ansible_prints_is_no_message(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANSIBLE_DEBUG", "1")  # goes to the standard output
     folder = events.copy(tmp_path / "inventory")
     script = folder / "chatty"
     script.write_text('#!/bin/sh\necho noise >&2\necho \'{"_meta": {"hostvars": {}}}\'\n')

@@ -47,13 +47,13 @@ CAM = [("cam", second, MAIN if second % 2 else "ssh.service", f"line {second}") 
 def api(tmp_path):
     folder = tmp_path / "journals"
     made = Api(Settings(data=tmp_path / "data", journals=folder))
-    names = {"cam": "cam", "enc": "box-17", "evil": "x\n--directory=/", "silent": ""}
+    names = {"enc": "box-17", "evil": "x\n--directory=/", "silent": ""}
     views = {name: SimpleNamespace(name=name, said={"hostname": host} if host else {}) for name, host in names.items()}
-    made.manager.registry = SimpleNamespace(view=views.get)
+    made.manager.registry = SimpleNamespace(view=views.get, assigned={"cam": True, "off": False}.get)
     receive(folder, "10.0.0.1", CAM)
     receive(folder, "10.0.0.2", [("box-17", 3, MAIN, "of enc"), ("enc", 4, MAIN, "of enc too")])
-    with made as client:
-        yield client
+    yield made  # not started: who asks gets the parts above
+    made.manager.database.close()
 
 
 def read(api, name="cam", status=200, **asked):
@@ -140,7 +140,8 @@ def test_what_is_no_name_time_or_cursor_is_refused(api, asked):
 
 
 def test_an_unknown_station_and_no_journals_are_404(api, tmp_path):
-    assert read(api, "nobody", status=404)["code"] == "NotFound"
+    for name in ("nobody", "off"):
+        assert read(api, name, status=404)["code"] == "NotFound"
     for path in (tmp_path / "journals").iterdir():
         path.unlink()
     assert read(api)["entries"] == []

@@ -17,7 +17,8 @@ AUTHORITY = CHECKOUT / ".state/manager/test/ca.pem"
 @pytest.fixture(scope="module")
 def lab():
     made = Lab.of(NETWORK, {}, {"event_manager": STATION}, lab_disk_size="1G")
-    host = f"{{ansible_host: {NETWORK}.17, station_mac: '02:00:00:63:21:11', station_roles: {{}}}}"
+    roles = f"{{collector: {{main: {{}}}}, journal: {{main: {{to: {STATION}/main}}}}}}"
+    host = f"{{ansible_host: {NETWORK}.17, station_mac: '02:00:00:63:21:11', station_roles: {roles}}}"
     (made.inventory / "services.yml").write_text(
         f"stations: {{children: {{services: {{hosts: {{{STATION}: {host}}}}}}}}}\n"
     )
@@ -30,7 +31,7 @@ def ask(path, **more):
 
 
 @pytest.mark.lab
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_deployed_it_serves_over_tls_and_a_second_run_changes_nothing(lab, tmp_path):
     manager_package.wheels("x86_64")  # their download is not what is measured
     password = tmp_path / "vault-password"
@@ -41,8 +42,8 @@ def test_deployed_it_serves_over_tls_and_a_second_run_changes_nothing(lab, tmp_p
     assert ask("/readyz").json() == {"status": "ready"}
     with pytest.raises(httpx2.ConnectError, match="certificate"):
         httpx2.get(f"{URL}/readyz")
-    token = lab.out(STATION, "stationmaster-manager token create --scope read 2>/dev/null")
-    assert ask("/v1/whoami", headers={"Authorization": f"Bearer {token}"}).json()["scope"] == "read"
+    token = lab.out(STATION, "stationmaster-manager token create --scope operate 2>/dev/null")
+    assert ask("/v1/whoami", headers=bearer(token)).json()["scope"] == "operate"
 
     data = "/var/lib/stationmaster-manager"
     kept = f"stat -c '%a %U' {data} {data}/vault-password {data}/ssh/id_ed25519 {data}/tls/ca.key {data}/manager.db"
@@ -50,23 +51,30 @@ def test_deployed_it_serves_over_tls_and_a_second_run_changes_nothing(lab, tmp_p
     assert lab.out(STATION, kept).splitlines()[0] == "700 stationmaster"
     assert not [word for word in lab.out(STATION, kept).split()[8:9] if word[-2:] != "00"]
 
-    # a run is a unit of the user's own systemd: it can be started from within the manager's unit, and outlives it
     pid = lab.out(STATION, "systemctl show --property=MainPID --value stationmaster-manager")
     user = lab.out(STATION, "id -u stationmaster")
-    within = f"nsenter --target {pid} --mount setpriv --reuid={user} --regid=sm-media --clear-groups --no-new-privs"
-    started = f"{within} env XDG_RUNTIME_DIR=/run/user/{user} systemd-run --user --quiet"
-    lab.run(STATION, f"{started} --unit=stationmaster-run-1 sleep 300")
     second = lab.playbook("playbooks/manager.yml", **extra)
     assert second.changed(STATION) == 0, second.stdout
     assert second.changed("localhost") == 0
     assert lab.out(STATION, "systemctl show --property=MainPID --value stationmaster-manager") == pid
 
+    # a run is a unit of the user's own systemd, and outlives a restart of the manager
+    assert until(lambda: posted(token).status_code < 300, 60, 1), posted(token).text
+    run = f"/v1/runs/{posted(token).json()['id']}"
     lab.run(STATION, "systemctl restart stationmaster-manager")
     assert until(lambda: reachable("/readyz"), 30)
-    assert ask("/v1/whoami", headers={"Authorization": f"Bearer {token}"}).status_code == 200
-    lab.run(STATION, "pgrep --full 'sleep 300'")
+    assert until(lambda: ask(run, headers=bearer(token)).json()["ended_at"], 60, 1)
+    assert ask(run, headers=bearer(token)).json()["state"] == "succeeded", ask(run, headers=bearer(token)).text
+    lab.run(STATION, f"journalctl --quiet --boot _UID={user} | grep 'Started stationmaster-run-'")
     lab.run(STATION, f"pkill --signal KILL --uid {user} --full 'stationmaster serve'")
     assert until(lambda: reachable("/readyz"), 30)
+
+    # journals arrive where the manager reads them
+    lab.run(STATION, "logger --tag lab-test a line of the station")
+    assert lab.playbook("site.yml").changed(STATION) > 0
+    journal = f"/v1/stations/{STATION}/journal?lines=1000"
+    text = '"identifier":"lab-test","pid":'
+    assert until(lambda: text in ask(journal, headers=bearer(token)).text, 60, 1)
 
     # the stations let it in, with its own key
     own = f"setpriv --reuid={user} --regid=sm-media --clear-groups ssh -i {data}/ssh/id_ed25519 -o BatchMode=yes"
@@ -75,6 +83,18 @@ def test_deployed_it_serves_over_tls_and_a_second_run_changes_nothing(lab, tmp_p
     assert lab.read(STATION, "/etc/stationmaster/manager-ca.pem") == AUTHORITY.read_bytes()
     exposure = "systemd-analyze security --threshold=25 stationmaster-manager"
     lab.run(STATION, exposure)
+
+
+def bearer(token):
+    return {"Authorization": f"Bearer {token}"}
+
+
+def posted(token):
+    """A check of the station, asked for once however often this is called."""
+    context = ssl.create_default_context(cafile=AUTHORITY)
+    headers = bearer(token) | {"Idempotency-Key": "one"}
+    body = {"action": "check", "target": {"station": STATION}}
+    return httpx2.post(f"{URL}/v1/runs", json=body, headers=headers, verify=context)
 
 
 def reachable(path):

@@ -65,8 +65,8 @@ def api(tmp_path):
         wanted_of={"hall-a-cam": "bb", "new": "cc"}.get,
         current=lambda: SimpleNamespace(revision="abc", dirty=True),
     )
-    with made as client:
-        yield client
+    yield made  # not started: who asks gets the parts above
+    made.manager.database.close()
 
 
 def read(api) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

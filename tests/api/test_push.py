@@ -348,7 +348,7 @@ def test_whatever_comes_of_it_the_same_hash_is_not_pushed_again(world, entry, st
     assert [result["outcome"] for _, _, result in world.registry.notes] == [outcome]
     with world.database.writing() as session:  # nor after the manager was started anew
         session.add(Station(id="s", name="cam", enrolment="enrolled", macs=[], hostname="", host_keys=[], said={},
-                            created_at=NOW))  # fmt: skip
+                            created_at=NOW, asked_at=NOW))  # fmt: skip
         session.flush()
         session.add(Registration(station="s", at=world.at, kind="push", result=world.registry.notes[0][2]))
     world.registry.callbacks.clear()

@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 
 from api import run_figures
 from api.clock import now
+from api.manager import Manager
 from api.retention import BATCH, Retention
 from api.settings import Settings
 from api.tables import Audit, Registration, Run, RunEvent, RunLock, Station, Wanted
@@ -17,8 +18,11 @@ DAY = 86400
 
 
 @pytest.fixture
-def manager(api):
-    return api.manager
+def manager(tmp_path):
+    """A manager that is not started: nothing else works on its tables."""
+    made = Manager(Settings(data=tmp_path / "data"))
+    yield made
+    made.database.close()
 
 
 @pytest.fixture
@@ -101,7 +105,7 @@ def test_the_past_of_stations_and_wishes_goes_the_present_stays(manager, retenti
         manager,
         Station(
             id=station, name="a", enrolment="enrolled", macs=[], hostname="", host_keys=[], secret_number=1,
-            created_at=old, counter=0, said={},
+            created_at=old, asked_at=old, counter=0, said={},
         ),
     )  # fmt: skip
     add(

@@ -234,6 +234,15 @@ def test_stations_in_order_are_left_out_unless_forced(managing, project):
     assert len(project.done("a1")) == 2
 
 
+def test_nobody_is_left_out_between_an_edit_and_its_check(managing, project):
+    project.state("wanted", dict.fromkeys(["a1", "a2", "a3"], "hash"))
+    project.state("in_order", ["a1", "a3"])
+    (project.folder / "edited").touch()
+    caller = managing()
+    run = caller.ended(caller.start(room="hall_a"))
+    assert {one["state"] for one in run["results"].values()} == {"ok"}
+
+
 def test_500_stations_in_order_need_no_process(tmp_path, managing, project):
     names = [f"s{number:03}" for number in range(500)]
     caller = managing()

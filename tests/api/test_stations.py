@@ -342,7 +342,7 @@ def test_secrets_are_not_in_the_data_but_for_the_key(api, station, tmp_path):
     for path in (tmp_path / "data").rglob("*"):
         assert path.is_dir() or station.secret.encode() not in path.read_bytes(), path
     assert (tmp_path / "data" / "station-key").stat().st_mode & 0o777 == 0o600
-    assert (tmp_path / "data" / "ssh_key").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "data" / "ssh/id_ed25519").stat().st_mode & 0o777 == 0o600
 
 
 def test_the_openapi_document_opens_nothing_but_enrolments(api):

@@ -165,8 +165,10 @@ def test_an_encoder_without_power_loses_no_product_and_no_job(stage):
     before, during, after = (f"{name}-{time.time_ns()}" for name in ("before", "during", "after"))
     stage.job(ENC_B, when, before, formats=["audio"])
     manifest = stage.product(ENC_B, before)
+    stage.run(ENC_B, "systemctl stop stationmaster-encode@talks")  # so that both jobs are there when the first begins
     stage.job(ENC_B, when, during)
     stage.job(ENC_B, when, after, formats=["audio"])
+    stage.run(ENC_B, "systemctl start stationmaster-encode@talks")
     talks = "/srv/stationmaster/encode/talks"
     stage.wait(ENC_B, f"find {talks}/wip/{during}.work -type f -size +1k | grep -q .", 60)
     stage.power_cut(ENC_B)

@@ -139,7 +139,7 @@ class Instance:
         except FileNotFoundError:
             return {"state": "", "jobs": [], "waiting": []}
 
-    def waits(self, text: str, seconds: float = 15) -> None:
+    def waits(self, text: str, seconds: float = 60) -> None:
         """Wait until status.json gives a reason with `text` in it for a job that waits."""
         self.wait(lambda: any(text in row["reason"] for row in self.status()["waiting"]), seconds)
 

@@ -33,6 +33,7 @@ EXAMPLES = {
         "lights": {"program": "/usr/bin/sleep", "options": {"text": '50% of $HOME "quoted"\nand two lines'}},
         "live": {"program": "/usr/bin/sleep", "live": True, "secrets": {"token": "not-a-secret"}},
     },
+    "journal": {"main": {"to": "sink/bare"}},
     "sync": {"raw": {"from": "sink/file", "target": "archive"}},
 }
 """Instances beside the demo's, for the forms that a unit can take. A role in neither is tried without options."""
