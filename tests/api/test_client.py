@@ -257,6 +257,13 @@ def test_every_client_command_tells_its_exit_codes(capsys):
         assert client.EXITS in capsys.readouterr().out
 
 
+def test_the_page_about_the_manager_tells_the_same_exit_codes():
+    page = (CHECKOUT / "docs/manager.md").read_text()
+    for line in client.EXITS.splitlines()[1:]:
+        code, _, meaning = line.strip().partition(" ")
+        assert f"| {code} | {meaning.strip().partition(';')[0]}" in page
+
+
 # --- who answers
 
 
