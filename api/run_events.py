@@ -37,15 +37,18 @@ def kept(event: dict[str, Any], project: str) -> dict[str, Any]:
     data = {name: told[name] for name in KEPT if told.get(name) not in (None, "", False)}
     if "task_path" in data:
         data["task_path"] = str(data["task_path"]).removeprefix(project + "/")
+    result = told.get("res")
     text = str(event.get("stdout") or "")
-    if text:
+    if isinstance(result, dict) and "censored" in result:
+        # where no_log hides a result, ansible-core 2.19 prints the message of its failure all the same
+        data["result"] = {"censored": result["censored"]}
+    elif text:
         data["text"] = text[:TEXT]
         if len(text) > TEXT:
             data["truncated"] = True
     if kind == "playbook_on_stats":
         data["stats"] = stats_of(told)
-    result = told.get("res")
-    if isinstance(result, dict):
+    if isinstance(result, dict) and "result" not in data:
         if not result and kind in WITH_RESULT:
             data["truncated"] = True  # awx_display puts {} in the place of what is too large for it
         data["result"], cut = _bounded({name: value for name, value in result.items() if name not in DROPPED})

@@ -21,7 +21,7 @@ from stationmaster.commands import logs
 from tests.api.conftest import CHECKOUT, Served
 from tests.api.run_kit import shell, wait_for
 from tests.api.small_event import SmallEvent
-from tests.api.stations_kit import Machine
+from tests.api.stations_kit import Machine, put_served
 from tests.api.test_logs import MAIN, at, receive
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\u202e\x9b31m"
@@ -257,6 +257,13 @@ def test_every_client_command_tells_its_exit_codes(capsys):
         assert client.EXITS in capsys.readouterr().out
 
 
+def test_the_page_about_the_manager_tells_the_same_exit_codes():
+    page = (CHECKOUT / "docs/manager.md").read_text()
+    for line in client.EXITS.splitlines()[1:]:
+        code, _, meaning = line.strip().partition(" ")
+        assert f"| {code} | {meaning.strip().partition(';')[0]}" in page
+
+
 # --- who answers
 
 
@@ -335,7 +342,8 @@ def test_a_machine_that_waits_is_shown_and_accepted(world, command):
     assert (code, "waits to be a2" in err) == (2, True)
 
 
-def test_logs_are_read_by_unit_and_time_and_cannot_touch_the_terminal(command):
+def test_logs_are_read_by_unit_and_time_and_cannot_touch_the_terminal(world, command):
+    put_served(world, "a1", macs=["02:00:00:00:01:0a"])
     code, out, err = command("logs", "a1", scope="read")
     assert code == 0, err
     assert [line.rpartition(": ")[2] for line in out.splitlines()[:3]] == ["line 0", "line 1", "line 2"]

@@ -34,6 +34,9 @@ LEAST = {
     "GET /v1/runs/{run_id}/stream": "read",
     "POST /v1/runs/{run_id}/cancel": "operate",
     "POST /v1/runs/{run_id}/retry": "operate",
+    "GET /v1/rooms": "read",
+    "GET /v1/rooms/{room}": "read",
+    "GET /v1/schedule": "read",
     "GET /v1/inventory": "read",
     "POST /v1/inventory/check": "read",
     "GET /v1/roles": "read",
@@ -75,7 +78,7 @@ class Asked(Scene):
                 next(one["id"] for one in listed if one["note"] == "to be revoked" and not one["revoked_at"]),
             )
         path = path.replace("{run_id}", self.run(station, "failed")).replace("{name}", station)
-        path = path.replace("{role}", "ingest")
+        path = path.replace("{role}", "ingest").replace("{room}", room)
         return self.api.request(method, path, json=body, headers=headers)
 
 
