@@ -47,11 +47,11 @@ lint: venv
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --strict -q
 
 unit: venv
-	$(BIN)/python -m pytest -m "not lab and not media and not slow and not soak"
+	$(BIN)/python -m pytest -m "not lab and not media and not manager and not slow and not soak"
 
 test: check ## every check, in the lab too
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test
-	$(BIN)/python -m pytest -n 2 --durations=30 -m "(lab or media or slow) and not soak"
+	$(BIN)/python -m pytest -n 2 --durations=30 -m "(lab or media or manager or slow) and not soak"
 
 soak: venv ## what takes long
 	$(BIN)/python -m pytest -m soak
