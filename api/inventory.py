@@ -100,6 +100,7 @@ class Inventory:
         self._subscribers: list[Callable[[Snapshot], None]] = []
         self._refusals: list[Callable[[list[Finding]], None]] = []
         self._check_lock = threading.Lock()
+        self._look_lock = threading.Lock()
         self._checked: tuple[float, Newest] = (0.0, self._newest)
 
     def start(self) -> None:
@@ -187,7 +188,7 @@ class Inventory:
                 return self._checked[1]
             began = now()
             try:
-                state = self._source.look()
+                state = self._newest_state()
                 found = _newest(state, Worker(state.path, None).judged())
             except SourceProblem as problem:
                 found = Newest(problem=str(problem))
@@ -212,8 +213,12 @@ class Inventory:
         except Exception:
             log.exception("the inventory cannot be followed")
 
+    def _newest_state(self) -> State:
+        with self._look_lock:  # one fetch, and one making of a work tree, at a time
+            return self._source.look()
+
     def _look(self) -> None:
-        state = self._source.look()
+        state = self._newest_state()
         if state.key == self._seen:
             if self._newest.problem:
                 self._newest = dataclasses.replace(self._newest, problem=None)

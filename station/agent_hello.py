@@ -67,8 +67,9 @@ class Observer:
         return value
 
     def boot_id(self) -> str:
-        """Return the id of this boot."""
-        return Path(self._layout.boot_id).read_text().strip()
+        """Return the id of this boot; in a container the unit's view of /proc has that of the host."""
+        given = "" if self._layout.root else os.environ.get("STATIONMASTER_BOOT_ID", "")
+        return given or Path(self._layout.boot_id).read_text().strip()
 
     def macs(self) -> list[str]:
         """Return the machine's MAC addresses."""

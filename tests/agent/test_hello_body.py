@@ -228,6 +228,16 @@ def test_virtual_interfaces_do_not_say_which_machine_it_is(tmp_path):
     assert agent_machine.macs(tmp_path) == ["aa:bb:cc:00:00:01"]
 
 
+def test_addresses_are_those_that_others_can_reach(tmp_path):
+    (tmp_path / "if_inet6").write_text(
+        "00000000000000000000000000000001 01 80 10 80 lo\n"
+        "fe80000000000000000000fffe000001 02 40 20 80 eth0\n"
+        "fd000000000000000000000000000017 02 40 00 80 eth0\n"
+    )
+    assert agent_machine.addresses(["lo", "nothing"], tmp_path / "if_inet6") == ["fd00::17"]
+    assert all(not address.startswith(("127.", "fe80")) for address in agent_machine.addresses())
+
+
 CHRONY = "C0A80001,ntp,3,1700000000.1,{offset},0.1,0.1,1,2,3,0.1,0.2,64.1,{leap}\n"
 
 

@@ -14,7 +14,12 @@ URL = "https://manager.example.org:8443"
 
 @pytest.fixture
 def folder(tmp_path):
-    return Path(shutil.copytree(TOP / "inventory", tmp_path / "inventory"))
+    """The demo's inventory without its manager."""
+    folder = Path(shutil.copytree(TOP / "inventory", tmp_path / "inventory"))
+    path = folder / "group_vars/all/event.yml"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith("event_manager")))
+    return folder
 
 
 def with_manager(folder, more=""):

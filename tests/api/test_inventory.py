@@ -6,6 +6,7 @@ import pickle
 import re
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from sqlalchemy import select
 
 from api.inventory_child import Worker
+from api.inventory_sources import KEPT_TREES, Branch
 from api.inventory_worker import Judged, Rendered
 from api.problems import Problem
 from api.settings import CHECKOUT, Settings
@@ -221,27 +223,50 @@ def test_a_repository_that_goes_away_changes_nothing(tmp_path):
 def test_old_work_trees_go_unless_a_run_uses_them(tmp_path):
     folder = events.copy(tmp_path / "repository")
     events.git(tmp_path, "init", "-q", "repository")
-    commits = [events.commit(folder, "Begin")]
-    with events.following(tmp_path / "data", inventory=folder, branch="main", follow_interval=0.05) as inventory:
-        trees = inventory._source
-        events.in_force(inventory, commits[0])
+    settings = Settings(data=tmp_path / "data", inventory=folder, branch="main")
+    branch, commits = Branch(settings), []
+    for number in range(8):
+        (folder / "files" / "README.md").write_text(str(number))
+        commits.append(events.commit(folder, f"Change {number}"))
+        assert branch.look().revision == commits[-1]
+    branch.tidy({commits[0], commits[-1]})
+    kept = {path.name for path in (tmp_path / "data/inventory").iterdir() if len(path.name) == 40}
+    assert kept == {commits[0], *commits[-KEPT_TREES:]}
+
+
+def test_what_runs_use_is_not_removed(tmp_path, monkeypatch):
+    folder = events.copy(tmp_path / "repository")
+    events.git(tmp_path, "init", "-q", "repository")
+    first = events.commit(folder, "Begin")
+    told = []
+    monkeypatch.setattr(Branch, "tidy", lambda _self, used: told.append(used))
+    with events.following(tmp_path / "data", inventory=folder, branch="main") as inventory:
         with inventory._database.writing() as session:
-            session.add(
-                Run(
-                    id="r", action="apply", target={}, parameters={}, stations=["spare"], state="running", author="a",
-                    body_hash="", created_at=1.0, revision=commits[0], result={},
-                )
-            )  # fmt: skip
-        for number in range(7):
-            (folder / "files" / "README.md").write_text(str(number))
-            commits.append(events.commit(folder, f"Change {number}"))
-            if number < 6:
-                events.until(lambda: inventory.newest.revision == commits[-1] or trees.look().revision == commits[-1])
-        events.in_force(inventory, commits[-1])
-        kept = {path.name for path in (tmp_path / "data/inventory").iterdir() if len(path.name) == 40}
-        events.until(lambda: len([p for p in (tmp_path / "data/inventory").iterdir() if len(p.name) == 40]) == 6)
-        kept = {path.name for path in (tmp_path / "data/inventory").iterdir() if len(path.name) == 40}
-    assert kept == {commits[0], *commits[-5:]}
+            for name, ended in (("running", None), ("over", 2.0)):
+                session.add(
+                    Run(
+                        id=name, action="apply", target={}, parameters={}, stations=["spare"], state="x", author="a",
+                        body_hash="", created_at=1.0, revision=f"{name} of", result={}, ended_at=ended,
+                    )
+                )  # fmt: skip
+        events.until(lambda: told)
+    assert told[0] == {first, "running of"}
+
+
+def test_checks_beside_the_following_do_not_disturb_it(tmp_path):
+    folder = events.copy(tmp_path / "repository")
+    events.git(tmp_path, "init", "-q", "repository")
+    events.commit(folder, "Begin")
+    with events.following(tmp_path / "data", inventory=folder, branch="main", follow_interval=0.01) as inventory:
+        found = []
+        threads = [threading.Thread(target=lambda: found.append(inventory.check())) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [(one.problem, one.stations, one.findings) for one in found] == [(None, 6, [])] * 6
+        assert len({id(one) for one in found}) <= 2  # who waits shares what began after it came
+        events.in_force(inventory)
 
 
 def test_a_script_of_the_inventory_that_hangs_is_killed_with_the_check(tmp_path):
