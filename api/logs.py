@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
 
 from api.access import Reader
 from api.clock import told
@@ -35,6 +35,16 @@ CURSOR = r"^s=[0-9a-f]{32};i=[0-9a-f]{1,16};b=[0-9a-f]{32};m=[0-9a-f]{1,16};t=[0
 _HOSTNAME = re.compile(r"[A-Za-z0-9_.-]{1,255}")
 EARLIEST, LATEST = 0.0, 253402300799.0
 """Seconds since 1970 that journalctl takes: from 1970 to the end of 9999."""
+
+
+def _no_number(value: object) -> object:
+    # pydantic would take it for seconds or milliseconds, whichever it guesses
+    if isinstance(value, str) and not value[4:5] == "-":
+        raise ValueError("is no time as in RFC 3339")
+    return value
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_no_number)]
 
 
 class Entry(BaseModel):
@@ -65,12 +75,16 @@ def journal(
     _principal: Reader,
     name: str,
     unit: Annotated[str | None, Query(pattern=UNIT, examples=["stationmaster-ingest@main.service"])] = None,
-    since: AwareDatetime | None = None,
-    until: AwareDatetime | None = None,
+    since: Time | None = None,
+    until: Time | None = None,
     after: Annotated[str | None, Query(pattern=CURSOR)] = None,
     lines: Annotated[int, Query(ge=1, le=LINES)] = 100,
 ) -> Journal:
     """Read a station's journal: the newest lines of the time asked for, or those that follow `after`."""
+    if since is not None and after is not None:
+        raise Problem(
+            422, "InvalidRequest", "Both since and after are given.", "Give after alone: what it follows is later."
+        )
     manager = request.app.state.manager
     hosts = _hosts(manager, name)
     folder: Path | None = manager.settings.journals

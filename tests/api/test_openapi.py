@@ -16,9 +16,10 @@ from tests.api.stations_kit import put
 EXAMPLES = 20
 """For each operation, beside those that cover each keyword of its schemas once."""
 
-RULES = ("POST /v1/runs", "POST /v1/enrolments")
-"""Operations with rules that a schema cannot tell: names that the inventory has, keys that belong to their kind."""
-BEYOND_SCHEMA = {"positive_data_acceptance": {"expected-statuses": ["2xx", 409, 422]}}
+RULES = ("POST /v1/runs", "POST /v1/enrolments", "GET /v1/stations/{name}/journal")
+"""Operations with rules that a schema cannot tell: names that the inventory has, keys that belong to their kind,
+what does not go together."""
+BEYOND_SCHEMA = {"positive_data_acceptance": {"expected-statuses": ["2xx", 401, 403, 404, 409, 422, 429]}}
 
 
 class Described(Scene):
