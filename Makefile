@@ -65,6 +65,6 @@ bench-apply: venv ## how fast an apply is, against its rivals
 	$(BIN)/python -m bench.apply
 
 clean: ## remove all that the other targets made
-	@if [ -x $(BIN)/ansible-playbook ]; then $(BIN)/python -m stationmaster.lab purge; fi
+	@if [ -x $(BIN)/ansible-playbook ]; then $(BIN)/python -m stationmaster.lab clean .; fi
 	rm -rf $(VENV) .venv-bench .state .ansible build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
