@@ -307,7 +307,7 @@ def test_a_checkout_that_is_cleaned_leaves_no_lab_and_touches_no_other(lab, tmp_
     record.checkout = str(tmp_path)  # this checkout's other tests have labs, too
     store.save(f"{NETWORK}.0-24", record)
     assert remove_all(tmp_path) == [f"{NETWORK}.0-24"]
-    assert traces(NETWORK) == {}
+    assert set(traces(NETWORK)) <= {"known"}  # of the checkout that really has the keys
     lab.up()
 
 
