@@ -69,6 +69,6 @@ bench-hello: venv ## how many hellos a second the manager takes, against a bare 
 	$(BIN)/python -m bench.hello
 
 clean: ## remove all that the other targets made
-	@if [ -x $(BIN)/ansible-playbook ]; then $(BIN)/python -m stationmaster.lab purge; fi
+	@if [ -x $(BIN)/ansible-playbook ]; then $(BIN)/python -m stationmaster.lab clean .; fi
 	rm -rf $(VENV) .venv-bench .state .ansible build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from . import lab, store
 from .errors import LabError
@@ -17,6 +18,8 @@ def main() -> int:
     absent = verbs.add_parser("absent", help="remove a lab, whoever made it")
     absent.add_argument("lab", help="as `list` prints it")
     verbs.add_parser("purge", help="remove the cached images that no lab uses")
+    clean = verbs.add_parser("clean", help="remove the labs that a checkout made, whose keys it has, then purge")
+    clean.add_argument("checkout", type=Path, help="its folder")
     arguments = parser.parse_args()
     try:
         if arguments.verb == "list":
@@ -29,6 +32,8 @@ def main() -> int:
         elif arguments.verb == "absent":
             lab.remove(arguments.lab)
         else:
+            if arguments.verb == "clean":
+                lab.remove_all(arguments.checkout.absolute())
             print("\n".join(lab.purged(lambda text: print(text, file=sys.stderr))))
     except LabError as error:
         print(error, file=sys.stderr)

@@ -119,6 +119,14 @@ def remove(lab: str, only: Iterable[str] | None = None) -> Outcome:
     return Outcome(changed=bool(removed) or whole, removed=removed)
 
 
+def remove_all(checkout: Path) -> list[str]:
+    """Take away the labs that a checkout made; return their ids. Their keys are its own, nobody else can use them."""
+    made = [name for name, record in store.records() if record.checkout == str(checkout)]
+    for name in made:
+        remove(name)
+    return made
+
+
 def purged(say: Callable[[str], None] = print) -> list[str]:
     """Remove the cached images that no lab uses; return their names."""
     _check_root()

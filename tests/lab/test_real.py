@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from stationmaster.lab import cgroups
+from stationmaster.lab import cgroups, store
 from stationmaster.lab.errors import LabError
-from stationmaster.lab.lab import find, machine, remove
+from stationmaster.lab.lab import find, machine, remove, remove_all
 from stationmaster.lab.store import LABS
 from stationmaster.lab.system import inner_pid
 from stationmaster.lab.wish import CHECKOUT
@@ -298,6 +298,17 @@ def test_two_labs_with_the_same_names_stand_side_by_side(lab):
     assert lab.machine(CAM).group.leader() == before
     lab.ssh(CAM)
     lab.ssh(ENC)
+
+
+def test_a_checkout_that_is_cleaned_leaves_no_lab_and_touches_no_other(lab, tmp_path):
+    assert remove_all(tmp_path) == []
+    lab.ssh(CAM)
+    record = store.load(f"{NETWORK}.0-24")
+    record.checkout = str(tmp_path)  # this checkout's other tests have labs, too
+    store.save(f"{NETWORK}.0-24", record)
+    assert remove_all(tmp_path) == [f"{NETWORK}.0-24"]
+    assert set(traces(NETWORK)) <= {"known"}  # of the checkout that really has the keys
+    lab.up()
 
 
 def test_nothing_is_left_after_a_dirty_end(lab):
