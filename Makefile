@@ -47,7 +47,7 @@ lint: venv
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --strict -q
 
 unit: venv
-	$(BIN)/python -m pytest -m "not lab and not media and not manager and not slow and not soak"
+	$(BIN)/python -m pytest -n 2 -m "not lab and not media and not manager and not slow and not soak"
 
 test: check ## every check, in the lab too
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test
