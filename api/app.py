@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 from starlette.concurrency import run_in_threadpool
 
 from api import checks, health, logs, metrics, openapi, problems, roles, rooms, runs, schedule, stations, tokens
@@ -49,5 +50,8 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     for resource in RESOURCES:
         app.include_router(resource.router)
+    # FastAPI reads a route at its first use, holding warnings back for the whole process as it does so: done here, once
+    for _ in iter_route_contexts(app.routes):
+        pass
     app.openapi = functools.partial(openapi.document_of, app)  # type: ignore[method-assign]
     return app

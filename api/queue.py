@@ -231,12 +231,17 @@ class Queue:
         inventory, registry = self._manager.inventory, self._manager.registry
         # between an edit and its check the hashes are those from before it: then nobody is left out
         wanted = inventory.wanted() if inventory.is_settled() else {}
+        ids = registry.ids()
 
-        def in_order(name: str) -> bool:
-            return name in wanted and bool(registry.in_order(name, wanted[name]))
+        def keys(stations: Iterable[str]) -> set[str]:
+            names = set(stations)
+            return names | {f"id:{ids[name]}" for name in names if name in ids}
+
+        def in_order(stations: Iterable[str]) -> set[str]:
+            return set(registry.all_in_order({name: wanted[name] for name in stations if name in wanted}))
 
         terms = Terms(
-            self._manager.identity, self._settings.runs_at_once, self._settings.wait_timeout, self._keys, in_order,
+            self._manager.identity, self._settings.runs_at_once, self._settings.wait_timeout, keys, in_order,
             lambda: (snapshot.revision, snapshot.dirty),
         )  # fmt: skip
         with self._database.writing() as session:
@@ -249,15 +254,6 @@ class Queue:
             self._adoption.own(run.id)
             self._begin(run, snapshot.path)
         return True
-
-    def _keys(self, stations: Iterable[str]) -> set[str]:
-        keys = set()
-        for name in stations:
-            keys.add(name)
-            view = self._manager.registry.view(name)
-            if view is not None and view.id:
-                keys.add(f"id:{view.id}")
-        return keys
 
     def _begin(self, run: Run, inventory: Path) -> None:
         folder = self.folder(run.id)

@@ -233,16 +233,6 @@ class Registry:
             views += [StationView(self, None, name, "waiting") for name in absent]
         return sorted(views, key=lambda view: (view.name is None, view.name or view.claims or "", view.id or ""))
 
-    def in_order(self, name: str, wanted: str) -> bool:
-        """Return whether an apply of the hash `wanted` to a station has nothing to do, by its hellos."""
-        # columns and not the row: a run of all stations asks for each of 500
-        query = select(Station.seen_at, Station.said).where(Station.name == name, Station.enrolment == "enrolled")
-        with self.database.reading() as session:
-            row = session.execute(query).one_or_none()
-        if row is None or row.seen_at is None:
-            return False
-        return station_state.in_order(row.said, wanted, now() - row.seen_at, self.settings.hello_interval)
-
     def ids(self) -> dict[str, str]:
         """Return the id of each enrolled station by its name, in one look at the database."""
         query = select(Station.name, Station.id).where(Station.enrolment == "enrolled")
@@ -250,7 +240,13 @@ class Registry:
             return {name: identity for name, identity in session.execute(query) if name is not None}
 
     def all_in_order(self, wanted: Mapping[str, str]) -> set[str]:
-        """Return those stations of `wanted` (name to hash) that are `in_order`, in one look at the database."""
+        """Return the stations where an apply has nothing to do, by their hellos, in one look at the database.
+
+        Args:
+            wanted: the hash that an apply would bring, by station.
+        """
+        if not wanted:
+            return set()
         query = select(Station.name, Station.seen_at, Station.said).where(Station.enrolment == "enrolled")
         with self.database.reading() as session:
             rows = session.execute(query).all()

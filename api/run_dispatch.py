@@ -27,8 +27,8 @@ class Terms:
     wait_timeout: float
     keys: Callable[[Iterable[str]], set[str]]
     """Station names to the keys of their locks: the names, and the ids of the machines that have them."""
-    in_order: Callable[[str], bool]
-    """Whether a station needs no apply."""
+    in_order: Callable[[Iterable[str]], set[str]]
+    """Which of some stations need no apply."""
     revision: Callable[[], tuple[str, bool]]
     """Of the inventory, and whether it has changes that are not committed."""
 
@@ -104,7 +104,8 @@ def _in_order(run: Run, terms: Terms) -> list[str]:
     forced = run.parameters.get("force") or run.parameters.get("interrupt") or run.parameters.get("dry_run")
     if run.action != "apply" or forced or run.retry_of:
         return []
-    return [name for name in run.stations if terms.in_order(name)]
+    in_order = terms.in_order(run.stations)
+    return [name for name in run.stations if name in in_order]
 
 
 def _begin(session: Session, run: Run, terms: Terms, skipped: list[str]) -> None:

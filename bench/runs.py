@@ -65,9 +65,9 @@ class Bench:
         manager: Any = Manager(settings)
         snapshot = SimpleNamespace(revision="bench", dirty=False, path=inventory)
         manager.inventory = SimpleNamespace(
-            current=lambda: snapshot, wanted=dict, resolve=lambda _target, _action: names
+            current=lambda: snapshot, wanted=dict, is_settled=lambda: True, resolve=lambda _target, _action: names
         )
-        manager.registry = SimpleNamespace(view=lambda _name: None, known_hosts=None)
+        manager.registry = SimpleNamespace(ids=dict, all_in_order=lambda _wanted: set(), known_hosts=None)
         manager.parts = [manager.runs]
         self.manager = manager
         self.ended = threading.Event()

@@ -125,13 +125,14 @@ class Registry:
     """Stand-in for the stations part."""
 
     project: Path
+    machines: dict
     known_hosts: Path | None = None
 
-    def view(self, name):
-        return SimpleNamespace(name=name, id=f"machine-of-{name}")
+    def ids(self):
+        return dict(self.machines)
 
-    def in_order(self, name, wanted):
-        return name in json.loads((self.project / "in_order.json").read_text())
+    def all_in_order(self, wanted):
+        return set(json.loads((self.project / "in_order.json").read_text())) & set(wanted)
 
 
 def make_app(project: Project, data: Path, **settings):
@@ -139,7 +140,8 @@ def make_app(project: Project, data: Path, **settings):
     app = create_app(Settings(data=data, project=project.folder, inventory=project.inventory, **settings))
     manager = app.state.manager
     manager.inventory = Inventory(project.folder, project.rooms)
-    manager.registry = Registry(project.folder)
+    machines = {name: f"machine-of-{name}" for names in project.rooms.values() for name in names}
+    manager.registry = Registry(project.folder, machines)
     manager.parts = [manager.runs]
     return app
 

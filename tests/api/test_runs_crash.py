@@ -183,6 +183,6 @@ def test_a_run_as_a_unit_of_its_own(managing, project, tmp_path, monkeypatch):
     run = caller.start(station="a1")
     assert caller.ended(run)["state"] == "succeeded"
     asked = (tmp_path / "asked").read_text()
-    for word in (f"--unit=stationmaster-run-{run}.service", "--collect", "KillMode=process", "User=root"):
+    for word in (f"--unit=stationmaster-run-{run}.service", "--collect", "KillMode=process", "--user"):
         assert word in asked
     check_books(caller.manager.settings.data)

@@ -288,12 +288,14 @@ def test_a_planned_shutdown_says_so_until_the_next_hello(api, station):
 
 
 def test_in_order_is_only_what_agrees_in_all(api, inventory, station):
-    registry = api.manager.registry
-    assert not registry.in_order("hall-a-cam", "aa")
+    def in_order(name="hall-a-cam", wanted="aa"):
+        return name in api.manager.registry.all_in_order({name: wanted})
+
+    assert not in_order()
     station.hello(api, **applied())
-    assert registry.in_order("hall-a-cam", "aa")
-    assert not registry.in_order("hall-a-cam", "bb")
-    assert not registry.in_order("hall-a-enc", "aa")
+    assert in_order()
+    assert not in_order(wanted="bb")
+    assert not in_order("hall-a-enc")
     for wrong in (
         {"integrity": False},
         {"integrity": None},
@@ -303,10 +305,10 @@ def test_in_order_is_only_what_agrees_in_all(api, inventory, station):
         {"state": {"held": [{"unit": "*", "reason": "pinned"}]}},
     ):
         station.hello(api, **applied(**wrong))
-        assert not registry.in_order("hall-a-cam", "aa"), wrong
-    assert registry.all_in_order({"hall-a-cam": "aa"}) == set()
+        assert not in_order(), wrong
     station.hello(api, **applied())
-    assert registry.all_in_order({"hall-a-cam": "aa", "hall-a-enc": "aa"}) == {"hall-a-cam"}
+    assert api.manager.registry.all_in_order({"hall-a-cam": "aa", "hall-a-enc": "aa"}) == {"hall-a-cam"}
+    assert api.manager.registry.all_in_order({}) == set()
 
 
 def test_subscribers_hear_each_hello_and_one_that_fails_harms_nobody(api, station):
