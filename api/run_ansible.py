@@ -10,7 +10,8 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ PASSED_ON = (
 """All that a run gets of the manager's environment: names of files and places, nothing secret."""
 PEXPECT_TIMEOUT = 0.5
 """Seconds that ansible-runner may take to see that it is to end; its default is 5."""
+CALLBACK = Path(__file__).resolve().parent / "callback"
+"""Where ansible-runner finds the callback that writes events as lines."""
+FOLLOW = 0.1
+"""Seconds between two looks at those lines."""
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -70,7 +75,7 @@ def run(
         job: the run's, with `project`, `inventory`, `stations`, `known_hosts`, `environment`, `arguments`.
         playbook: what to run.
         variables: extra variables. Texts among them are never templated.
-        handler: gets each event at once; must not take long. What it raises is dropped.
+        handler: gets each event, in one thread or another; must not take long. What it raises is dropped.
         ended: asked now and then whether everything has been ended from outside.
         ssh: arguments of ssh before all others.
     """
@@ -98,26 +103,54 @@ def run(
 
     os.environ.clear()
     os.environ.update(job["environment"])
-    runner = ansible_runner.run(
-        private_data_dir=str(private),
-        project_dir=str(project),
-        playbook=str(playbook),
-        inventory=job["inventory"],
-        limit=f"@{private / 'stations'}",
-        cmdline=shlex.join(job["arguments"]) if job["arguments"] else None,
-        envvars={
-            MARK: job["run"],
-            "ANSIBLE_HOST_KEY_CHECKING": "True",
-            "ANSIBLE_SSH_ARGS": ssh_arguments(project, private / "known_hosts", ssh),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_FORCE_COLOR": "0",
-            "ANSIBLE_DISPLAY_ARGS_TO_STDOUT": "False",
-        },
-        event_handler=handle,
-        cancel_callback=ended,
-        quiet=True,
-    )
+    with _followed(private / "events", handle) as events:
+        runner = ansible_runner.run(
+            private_data_dir=str(private),
+            project_dir=str(project),
+            playbook=str(playbook),
+            inventory=job["inventory"],
+            limit=f"@{private / 'stations'}",
+            cmdline=shlex.join(job["arguments"]) if job["arguments"] else None,
+            envvars={
+                MARK: job["run"],
+                "AWX_LIB_DIRECTORY": str(CALLBACK),
+                "STATIONMASTER_EVENTS": str(events),
+                "ANSIBLE_HOST_KEY_CHECKING": "True",
+                "ANSIBLE_SSH_ARGS": ssh_arguments(project, private / "known_hosts", ssh),
+                "ANSIBLE_NOCOLOR": "1",
+                "ANSIBLE_FORCE_COLOR": "0",
+                "ANSIBLE_DISPLAY_ARGS_TO_STDOUT": "False",
+            },
+            event_handler=handle,
+            cancel_callback=ended,
+            quiet=True,
+        )
     return runner.rc if isinstance(runner.rc, int) else None
+
+
+@contextlib.contextmanager
+def _followed(path: Path, handle: Callable[[dict[str, Any]], Any]) -> Iterator[Path]:
+    """Hand over the events that get into a file, as they come, in a thread; all of them by the end."""
+    _write(path, "")
+    over = threading.Event()
+
+    def follow() -> None:
+        rest = b""
+        with path.open("rb") as file:
+            last = False
+            while not last:
+                last = over.wait(FOLLOW)
+                *lines, rest = (rest + file.read()).split(b"\n")
+                for line in lines:
+                    handle(json.loads(line))
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield path
+    finally:
+        over.set()
+        thread.join()
 
 
 def _write(path: Path, text: str) -> None:
