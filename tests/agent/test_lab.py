@@ -1,10 +1,16 @@
-"""Agents as units of real stations, and a manager beside them: what only a real systemd can show."""
+"""Agents as units of real stations, and a manager beside them: what only a real systemd and real SSH can show."""
 
 import json
+import socket
+import ssl
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import httpx2
 import pytest
+import yaml
 
 from api.access import create_token
 from api.database import Database
@@ -19,22 +25,27 @@ PORT = 18443
 GATEWAY = f"{NETWORK}.1"
 AGENT = "stationmaster-agent@station.service"
 SCRIPT = "stationmaster-script@idle.service"
-IDLE = {"station_roles": {"script": {"idle": {"program": "/usr/bin/sleep", "options": {}}}}}
+IDLE = {"station_roles": {"script": {"idle": {"program": "idle.sh", "options": {"edition": 1}}}}}
+SLOW = """\
+- name: Take long
+  hosts: ~^(rooms|services)$
+  gather_facts: false
+  environment: {STATIONMASTER_RUN: "{{ run | default('') }}"}
+  tasks:
+    - name: Take long
+      ansible.builtin.command: sleep 60
+"""
 
 
 class Near(Served):
     """A manager on the lab's bridge, with TLS."""
 
-    def __init__(self, data, certificate, *arguments):
+    def __init__(self, data, certificate, *arguments, **environment):
         self.certificate = certificate
-        super().__init__(data, "--host", GATEWAY, *arguments)
+        super().__init__(data, "--host", GATEWAY, *arguments, **environment)
 
     def start(self):
         self.port, self.url = PORT, f"https://{GATEWAY}:{PORT}"
-        import socket
-        import subprocess
-        import sys
-
         command = [sys.executable, "-m", "stationmaster", "serve", "--data", self.data, "--port", self.port]
         with (self.data.parent / "serve.log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -48,17 +59,29 @@ class Near(Served):
         assert until(answers, 60), (self.data.parent / "serve.log").read_text()
 
 
+def project_with(folder, **playbooks):
+    """The checkout by links, with some playbooks of the test's own."""
+    (folder / "playbooks").mkdir(parents=True)
+    for each in CHECKOUT.iterdir():
+        if each.name != "playbooks":
+            (folder / each.name).symlink_to(each)
+    for each in (CHECKOUT / "playbooks").iterdir():
+        if each.stem not in playbooks:
+            (folder / "playbooks" / each.name).symlink_to(each)
+    for name, text in playbooks.items():
+        (folder / f"playbooks/{name}.yml").write_text(text)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory):
-    """The lab with its agents applied, the manager, and a client with a reader's token."""
-    import ssl
-
+    """The lab with its agents applied, the manager, which pushes, and a client that may start runs."""
     folder = tmp_path_factory.mktemp("agents")
     own, key = certificate(folder, "manager", GATEWAY)
     (folder / "data").mkdir(mode=0o700)
     database = Database(f"sqlite:///{folder}/data/manager.db")
     database.migrate()
-    enrol, reader = (create_token(database, scope)[1] for scope in ("enrol", "read"))
+    enrol, operator = (create_token(database, scope)[1] for scope in ("enrol", "operate"))
     database.close()
     event = {
         "event_manager_url": f"https://{GATEWAY}:{PORT}",
@@ -67,14 +90,19 @@ def stage(tmp_path_factory):
     lab = Lab.of(NETWORK, {"one": IDLE, "two": IDLE}, event)
     (lab.inventory / "files").mkdir(exist_ok=True)
     (lab.inventory / "files/manager.pem").write_bytes(Path(own).read_bytes())
+    (lab.inventory / "files/idle.sh").write_text("#!/bin/sh\nexec sleep infinity\n")
+    project = project_with(folder / "project", restart=SLOW)
+    settings = {"STATIONMASTER_PROJECT": str(project), "STATIONMASTER_PUSH": "true"}
     manager = None
     with lab:
         try:
-            manager = Near(folder / "data", own, "-i", str(lab.inventory), "--certificate", own, "--key", key)
+            arguments = ("-i", str(lab.inventory), "--certificate", own, "--key", key)
             lab.playbook("site.yml")
-            headers = {"Authorization": f"Bearer {reader}"}
+            manager = Near(folder / "data", own, *arguments, **settings)
+            headers = {"Authorization": f"Bearer {operator}"}
             context = ssl.create_default_context(cafile=own)
-            with httpx2.Client(base_url=manager.url, headers=headers, verify=context) as client:
+            with httpx2.Client(base_url=manager.url, headers=headers, verify=context, timeout=30) as client:
+                assert until(lambda: client.get("/v1/stations/one").status_code == 200, 60)
                 yield lab, client
         finally:
             if manager is not None:
@@ -83,6 +111,41 @@ def stage(tmp_path_factory):
 
 def read(client, name):
     return client.get(f"/v1/stations/{name}").json()
+
+
+def start(client, action, **target):
+    answer = client.post("/v1/runs", json={"action": action, "target": target})
+    assert answer.status_code == 202, answer.text
+    return answer.json()["id"]
+
+
+def ended(client, run, seconds=60):
+    assert until(lambda: client.get(f"/v1/runs/{run}").json()["ended"], seconds), client.get(f"/v1/runs/{run}").text
+    return client.get(f"/v1/runs/{run}").json()
+
+
+def edit(lab, station, instance="idle", **options):
+    """Change the options of a station's script in the inventory, or add one."""
+    path = lab.inventory / "rooms/hall-x.yml"
+    told = yaml.safe_load(path.read_text())
+    hosts = told["stations"]["children"]["rooms"]["children"]["hall_x"]["hosts"]
+    hosts[station]["station_roles"]["script"].setdefault(instance, {}).update(options)
+    staged = path.with_suffix(".new")
+    staged.write_text(json.dumps(told))
+    staged.replace(path)
+
+
+def pushes(client, station):
+    return [run for run in client.get(f"/v1/runs?station={station}").json()["runs"] if run["author"] == "push"]
+
+
+def last_push(client, name):
+    return next(one["result"]["outcome"] for one in read(client, name)["registrations"] if one["kind"] == "push")
+
+
+def in_order(client, name):
+    told = read(client, name)
+    return told["state"] == "ready" and told["said"]["applied"] == told["wanted"]
 
 
 def test_agents_enrol_and_tell_how_their_stations_are(stage):
@@ -130,3 +193,94 @@ def test_an_apply_of_the_agent_is_no_goodbye(stage):
     lab, client = stage
     lab.run("two", f"systemctl restart {AGENT}")
     assert read(client, "two")["presence"] == "present"
+
+
+def test_a_run_reaches_a_station_by_its_pinned_key_and_one_in_order_is_left_out(stage):
+    lab, client = stage
+    assert until(lambda: in_order(client, "one") and in_order(client, "two"), 60), (
+        read(client, "one"),
+        read(client, "two"),
+    )
+    run = ended(client, start(client, "apply", everything=True))
+    assert {name: one["state"] for name, one in run["results"].items()} == {"one": "skipped", "two": "skipped"}
+    run = ended(client, start(client, "check", room="hall_x"))
+    assert run["state"] == "succeeded", run
+    assert {name: one["state"] for name, one in run["results"].items()} == {"one": "ok", "two": "ok"}
+    assert "sleep infinity" in lab.out("one", "ps -eo args")
+
+
+def test_an_edit_is_pushed_to_the_station_that_it_concerns_and_a_failure_is_not_repeated(stage):
+    lab, client = stage
+    assert until(lambda: in_order(client, "one") and in_order(client, "two"), 60)
+    before = {name: len(pushes(client, name)) for name in ("one", "two")}
+    edit(lab, "one", options={"edition": 2})
+    assert until(lambda: len(pushes(client, "one")) > before["one"], 30)
+    assert ended(client, pushes(client, "one")[0]["id"])["state"] == "succeeded"
+    assert until(lambda: in_order(client, "one"), 20), read(client, "one")
+    assert until(lambda: last_push(client, "one") == "succeeded", 5)
+    assert len(pushes(client, "two")) == before["two"]
+
+    # a unit that cannot start: taken back by the station, once
+    lab.run("one", "touch /srv/stationmaster/script/second")  # where its folder has to go
+    edit(lab, "one", "second", program="idle.sh")
+    assert until(lambda: len(pushes(client, "one")) > before["one"] + 1, 30)
+    told = ended(client, pushes(client, "one")[0]["id"])
+    assert (told["state"], told["results"]["one"]["state"]) == ("failed", "failed")
+    assert "script@second" in told["results"]["one"]["error"]["message"], told
+    count = len(pushes(client, "one"))
+    assert until(lambda: last_push(client, "one") == "failed", 5), read(client, "one")
+    time.sleep(16)  # three hellos
+    assert len(pushes(client, "one")) == count
+    assert read(client, "one")["state"] == "failed"
+    lab.run("one", "rm /srv/stationmaster/script/second")
+    edit(lab, "one", "second", program="idle.sh", options={"edition": 2})
+    assert until(lambda: in_order(client, "one"), 60), read(client, "one")
+
+
+def test_what_was_stopped_by_the_crew_stays_so(stage):
+    lab, client = stage
+    assert until(lambda: in_order(client, "two"), 60), read(client, "two")
+    lab.playbook("playbooks/stop.yml", "--limit", "two", role="script")
+    assert until(lambda: read(client, "two")["state"] == "held", 20), read(client, "two")
+    count = len(pushes(client, "two"))
+    time.sleep(16)  # three hellos
+    assert len(pushes(client, "two")) == count
+    run = ended(client, start(client, "start", station="two"))
+    assert run["state"] == "succeeded", run
+    assert until(lambda: in_order(client, "two"), 30), read(client, "two")
+
+
+def test_a_cancel_ends_a_long_command_on_every_station_within_15_s(stage):
+    lab, client = stage
+    run = start(client, "restart", everything=True)
+    marked = f"grep -lzxF STATIONMASTER_RUN={run} /proc/[0-9]*/environ 2>/dev/null | wc -l"
+    for name in ("one", "two"):
+        assert until(lambda name=name: "sleep 60" in lab.out(name, "ps -eo args"), 30)
+        assert int(lab.out(name, marked)) > 0
+    began = time.monotonic()
+    assert client.post(f"/v1/runs/{run}/cancel").status_code < 300
+    told = ended(client, run, 30)
+    seconds = time.monotonic() - began
+    assert (told["state"], told["unproven"]) == ("canceled", {})
+    assert seconds < 15
+    for name in ("one", "two"):
+        assert int(lab.out(name, marked)) == 0
+        assert "sleep 60" not in lab.out(name, "ps -eo args")
+    assert ended(client, start(client, "check", room="hall_x"))["state"] == "succeeded"
+
+
+def test_a_cancel_names_the_station_that_is_out_of_reach(stage):
+    lab, client = stage
+    run = start(client, "restart", everything=True)
+    for name in ("one", "two"):
+        assert until(lambda name=name: "sleep 60" in lab.out(name, "ps -eo args"), 30)
+    lab.cut("two")
+    try:
+        began = time.monotonic()
+        client.post(f"/v1/runs/{run}/cancel")
+        told = ended(client, run, 30)
+        assert time.monotonic() - began < 15
+        assert (told["state"], list(told["unproven"])) == ("cancel_unverified", ["two"])
+        assert "sleep 60" not in lab.out("one", "ps -eo args")
+    finally:
+        lab.restore("two")
