@@ -9,7 +9,7 @@ STAMP := $(VENV)/.requirements
 HOST_PACKAGES := python3-venv ffmpeg iproute2 mmdebstrap nginx-light openssh-client openssh-server procps rclone strace \
 	systemd-journal-remote systemd-container e2fsprogs fonts-dejavu-core git python3-asyncssh postgresql
 
-.PHONY: help venv packages lock check lint unit test soak demo docs clean bench-apply bench-hello
+.PHONY: help venv packages lock check lint unit test soak demo docs clean bench-apply bench-edit bench-hello bench-runs
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -64,6 +64,12 @@ docs: venv ## write the generated reference pages
 
 bench-apply: venv ## how fast an apply is, against its rivals
 	$(BIN)/python -m bench.apply
+
+bench-edit: venv ## how long an edit takes to its station, by hand and through the manager
+	$(BIN)/python -m bench.edit
+
+bench-runs: venv ## what a run through the manager costs over bare ansible-playbook
+	$(BIN)/python -m bench.runs
 
 bench-hello: venv ## how many hellos a second the manager takes, against a bare endpoint
 	$(BIN)/python -m bench.hello

@@ -51,6 +51,13 @@ def unit(**more):
     return {"active": "active", "sub": "running", "healthy": True, "live": True, **more}
 
 
+def applied(**more):
+    """What a hello says of a station that has "aa" and is well."""
+    state = {"held": [], "stopped": {}, "pinned": None, "failed": None, "on_air_until": None}
+    units = {"stationmaster-ingest@main.service": unit()}
+    return {"applied": "aa", "wanted": "aa", "generation": 3, "integrity": True, "units": units, "state": state, **more}
+
+
 class Machine:
     """A box with an agent of its own; `id` and `secret` are there once it is enrolled."""
 

@@ -1,11 +1,17 @@
 """Runs over HTTP: what may be asked, what is answered, how requests become one."""
 
+import secrets
 import threading
 
 import pytest
+from sqlalchemy import update
 
-from api.tables import Audit, Run, RunLock
+from api.clock import now
+from api.hello import Hello
+from api.registry import Registry
+from api.tables import Audit, Run, RunLock, Station
 from tests.api.run_kit import shell, wait_for
+from tests.api.stations_kit import Machine, applied, put
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
@@ -246,9 +252,16 @@ def test_nobody_is_left_out_between_an_edit_and_its_check(managing, project):
 def test_500_stations_in_order_need_no_process(tmp_path, managing, project):
     names = [f"s{number:03}" for number in range(500)]
     caller = managing()
-    caller.manager.inventory.rooms = {"hall_a": names}
-    project.state("wanted", dict.fromkeys(names, "hash"))
-    project.state("in_order", names)
+    manager = caller.manager
+    manager.registry = Registry(manager, secrets.token_hex(32))
+    manager.inventory.rooms = {"hall_a": names}
+    project.state("wanted", dict.fromkeys(names, "aa"))
+    hello = Machine("s000").body(**applied())
+    said = Hello.model_validate(hello).model_dump(mode="json")
+    for name in names:
+        put(manager.database, manager.registry.secret, name)
+    with manager.database.writing() as session:
+        session.execute(update(Station).values(seen_at=now(), said=said))
     started = threading.active_count()
     run = caller.ended(caller.start(), seconds=20)
     assert (run["state"], len(run["results"])) == ("succeeded", 500)

@@ -8,7 +8,7 @@ import time
 import httpx2
 import pytest
 
-from tests.api.stations_kit import Inventory, Machine, host_key, mac_of, put, put_served, unit
+from tests.api.stations_kit import Inventory, Machine, applied, host_key, mac_of, put, put_served, unit
 from tests.api.test_door import problem
 
 
@@ -21,12 +21,6 @@ def inventory(api):
 @pytest.fixture
 def station(api, inventory):
     return put(api.manager.database, api.manager.registry.secret)
-
-
-def applied(**more):
-    state = {"held": [], "stopped": {}, "pinned": None, "failed": None, "on_air_until": None}
-    units = {"stationmaster-ingest@main.service": unit()}
-    return {"applied": "aa", "wanted": "aa", "generation": 3, "integrity": True, "units": units, "state": state, **more}
 
 
 # --- the signature
