@@ -15,6 +15,7 @@ from api.guard import Door
 from api.logging import Observed
 from api.manager import Manager
 from api.settings import Settings
+from api.straight import Straight
 
 RESOURCES = (health, tokens, stations, runs, checks, roles, rooms, schedule, metrics, logs)
 """Modules with a `router`; a resource is added here and nowhere else."""
@@ -45,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.manager = manager
+    app.add_middleware(Straight, operations={("POST", stations.HELLO_PATH): stations.hello})
     app.add_middleware(Door)
     app.add_middleware(Observed, count=manager.requests.count)
     problems.install(app)

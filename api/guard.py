@@ -5,6 +5,7 @@ from __future__ import annotations
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import Problem
@@ -61,12 +62,9 @@ class Door:
                 message["headers"] = [*message["headers"], *(one for one in SECURITY_HEADERS if one[0] not in had)]
             await send(message)
 
-        too_large = Problem(
-            413, "BodyTooLarge", f"The body has more than {self._body_bytes} bytes.", "Send less."
-        ).response()
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self._body_bytes:
-            await too_large(scope, receive, send_guarded)
+            await self._too_large()(scope, receive, send_guarded)
             return
         if b"content-length" not in dict(scope["headers"]) and scope["method"] not in ("GET", "HEAD"):
             # without a length it has to be read to know; so nothing behind the door ever gets more than the limit
@@ -77,7 +75,7 @@ class Door:
                 body += message.get("body", b"")
                 more = bool(message.get("more_body")) and message["type"] == "http.request"
                 if len(body) > self._body_bytes:
-                    await too_large(scope, receive, send_guarded)
+                    await self._too_large()(scope, receive, send_guarded)
                     return
             whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -87,3 +85,7 @@ class Door:
             await self._app(scope, receive_whole, send_guarded)
             return
         await self._app(scope, receive, send_guarded)
+
+    def _too_large(self) -> Response:
+        detail = f"The body has more than {self._body_bytes} bytes."
+        return Problem(413, "BodyTooLarge", detail, "Send less.").response()

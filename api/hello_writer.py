@@ -27,6 +27,11 @@ BOOTS_KEPT = 64
 """Boot ids remembered of each station; a hello of an older boot has an old time, too."""
 LARGEST_BATCH = 500
 
+GATHER = 0.02
+"""Seconds that the first hello of a batch waits for others: a commit costs as much as ten hellos."""
+ENOUGH = 32
+"""Hellos of a batch that wait for no more."""
+
 
 @dataclass(slots=True)
 class Entry:
@@ -39,6 +44,9 @@ class Entry:
     at: float
     address: str
     said: str
+    """The hello as JSON, for the database."""
+    plain: dict[str, Any]
+    """The same as plain data."""
     shutdown: bool
     view: Callable[[Entry], None]
     """Called once it is durable, in the writer's thread."""
@@ -96,13 +104,14 @@ class HelloWriter:
         """Take a hello; its future gets the outcome once it is durable."""
         with self._wake:
             self._waiting.append(entry)
-            self._wake.notify()
+            if len(self._waiting) in (1, ENOUGH):  # to wake it for each would cost more than the hello
+                self._wake.notify()
 
     def _run(self) -> None:
         while True:
             with self._wake:
-                while not self._waiting and not self._ending:
-                    self._wake.wait()
+                self._wake.wait_for(lambda: self._waiting or self._ending)
+                self._wake.wait_for(lambda: len(self._waiting) >= ENOUGH or self._ending, GATHER)
                 batch, self._waiting = self._waiting[:LARGEST_BATCH], self._waiting[LARGEST_BATCH:]
             if not batch:
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import re
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.clock import told
 
 log = logging.getLogger("stationmaster.requests")
+_PROCESS, _NUMBERS = secrets.token_hex(4), itertools.count(1)
 
 _RUN: ContextVar[str | None] = ContextVar("run", default=None)
 _STATION: ContextVar[str | None] = ContextVar("station", default=None)
@@ -103,7 +105,7 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        identity = secrets.token_hex(8)
+        identity = f"{_PROCESS}{next(_NUMBERS):08x}"
         mark = _REQUEST.set(identity)
         begun = time.perf_counter()
         status = 500

@@ -119,7 +119,7 @@ class Registry:
         loop = asyncio.get_running_loop()
         entry = Entry(
             id=identity.id, secret_number=identity.secret_number, boot=signed.boot, counter=signed.counter, at=now(),
-            address=address, said=hello.model_dump_json(), shutdown=hello.shutdown,
+            address=address, said=hello.model_dump_json(), plain=hello.model_dump(), shutdown=hello.shutdown,
             view=self._tell, loop=loop, answered=loop.create_future(),
         )  # fmt: skip
         self._writer.submit(entry)
@@ -131,7 +131,7 @@ class Registry:
     def _view_after(self, entry: Entry, identity: Identity) -> StationView:
         return StationView(
             registry=self, id=entry.id, name=identity.name, enrolment="enrolled", macs=tuple(sorted(identity.macs)),
-            seen_at=entry.at, address=entry.address, boot_id=entry.boot, told=entry.said,
+            seen_at=entry.at, address=entry.address, boot_id=entry.boot, told=entry.plain,
             rebooted_at=entry.at if entry.rebooted else None, shutdown_at=entry.at if entry.shutdown else None,
         )  # fmt: skip
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+from pydantic_core import from_json
 
 from api import station_state
 from api.clock import now
@@ -46,7 +47,7 @@ class StationView:
     @cached_property
     def said(self) -> dict[str, Any]:
         """Its last hello as plain data (`api.hello.Hello`), `{}` before the first."""
-        return json.loads(self.told) if isinstance(self.told, str) else self.told
+        return from_json(self.told) if isinstance(self.told, str) else self.told
 
     @property
     def room(self) -> str | None:

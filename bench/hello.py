@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
+from types import SimpleNamespace
 from typing import Any
 
 from api.hello import Hello, HelloAnswer
@@ -97,31 +98,31 @@ def mac(number: int) -> str:
 # --- the two that are measured
 
 
-def serve(kind: str, port: int, data: Path, stations: int) -> None:
-    """Serve the bare endpoint or the manager until ended; the manager with so many stations enrolled."""
+def serve_bare(port: int) -> None:
+    """Serve the bare endpoint until ended."""
     import uvicorn
     from fastapi import FastAPI
 
-    if kind == "bare":
-        app = FastAPI()
+    app = FastAPI()
 
-        @app.post(PATH)
-        async def hello(said: Hello) -> HelloAnswer:
-            return HelloAnswer(next_hello_after=5.0, server_time=time.time(), seen_address="", state="ready")
-    else:
-        from api.app import create_app
-        from api.settings import Settings
+    @app.post(PATH)
+    async def hello(said: Hello) -> HelloAnswer:
+        return HelloAnswer(next_hello_after=5.0, server_time=time.time(), seen_address="", state="ready")
 
-        app = create_app(Settings(data=data))
-        _enrol(app.state.manager, data, stations)
     uvicorn.run(app, port=port, log_level="error", access_log=False)
 
 
-def _enrol(manager: Any, data: Path, count: int) -> None:
+def enrol(data: Path, count: int) -> None:
+    """Put so many stations into the database of a manager that has started, and their secrets into a file."""
+    from api.database import Database
+    from api.registry import Registry
     from api.tables import Station
 
+    database = Database(f"sqlite:///{data}/manager.db")
+    manager: Any = SimpleNamespace(database=database, settings=SimpleNamespace(data=data), started_at=0)
+    registry = Registry(manager, (data / "station-key").read_text())
     rows = []
-    with manager.database.writing() as session:
+    with database.writing() as session:
         for number in range(count):
             identity, boot = str(uuid.uuid4()), str(uuid.uuid4())
             session.add(
@@ -131,19 +132,20 @@ def _enrol(manager: Any, data: Path, count: int) -> None:
                     secret_number=1, rotating=False, created_at=0.0, left_boots=[], counter=0, said={},
                 )
             )  # fmt: skip
-            rows.append([identity, manager.registry.secret(identity, 1), boot])
+            rows.append([identity, registry.secret(identity, 1), boot])
+    database.close()
     (data / "simulated.json").write_text(json.dumps(rows))
 
 
 class Server:
     """One of the two, as a process of its own on one processor."""
 
-    def __init__(self, kind: str, data: Path, stations: int) -> None:
+    def __init__(self, kind: str, data: Path) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
-        command = [sys.executable, "-m", "bench.hello", "--serve", kind, "--port", str(self.port)]
-        command += ["--data", str(data), "--stations", str(stations)]
+        module = ["bench.hello", "--bare"] if kind == "bare" else ["stationmaster", "serve", "--data", str(data)]
+        command = [sys.executable, "-m", *module, "--port", str(self.port)]
         self.process = subprocess.Popen(command, preexec_fn=lambda: os.sched_setaffinity(0, {_processors()[0]}))
         deadline = time.monotonic() + 60
         while True:
@@ -231,7 +233,8 @@ def _shares(stations: list[Simulated], connections: int, count: int) -> Iterator
 
 def measure(options: argparse.Namespace, data: Path) -> dict[str, Any]:
     """Measure rates in turns, then the pace of an event."""
-    servers = {kind: Server(kind, data, options.stations) for kind in ("bare", "manager")}
+    servers = {kind: Server(kind, data) for kind in ("bare", "manager")}
+    enrol(data, options.stations)
     rates: dict[str, list[float]] = {kind: [] for kind in servers}
     try:
         os.sched_setaffinity(0, {_processors()[-1]})
@@ -270,12 +273,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--hellos", type=int, default=3000, help="in one turn")
     parser.add_argument("--turns", type=int, default=5, help="timed turns of each, in alternation")
     parser.add_argument("--seconds", type=float, default=15, help="of an event's pace")
-    parser.add_argument("--serve", choices=["bare", "manager"], help=argparse.SUPPRESS)
+    parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if options.serve:
-        serve(options.serve, options.port, options.data, options.stations)
+    if options.bare:
+        serve_bare(options.port)
         return 0
     with tempfile.TemporaryDirectory(prefix="stationmaster-bench-") as folder:
         result = measure(options, Path(folder))

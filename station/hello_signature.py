@@ -74,17 +74,18 @@ def sign(
 
 
 def read(headers: Mapping[str, str]) -> Signed:
-    """Return what the headers of a request say; they must be looked up without regard to case.
+    """Return what the headers of a request say, whatever the case of their names.
 
     Raises:
         Unsigned: a header is missing or malformed.
     """
+    given = {name.lower(): value for name, value in headers.items()}
     found = []
     for name, pattern in ((STATION, _STATION), (TIME, _TIME), (BOOT, _BOOT), (COUNTER, _COUNTER)):
-        found.append(headers.get(name, ""))
+        found.append(given.get(name.lower(), ""))
         if not pattern.fullmatch(found[-1]):
             raise Unsigned(f"the header {name} is missing or malformed")
-    signature = headers.get(SIGNATURE, "")
+    signature = given.get(SIGNATURE.lower(), "")
     if not _SIGNATURE.fullmatch(signature):
         raise Unsigned(f"the header {SIGNATURE} is missing or malformed")
     station, time, boot, counter = found
