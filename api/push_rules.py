@@ -104,11 +104,12 @@ def needs_push(view: View, wanted: str | None, memory: Memory, at: float, interv
         return None
     if said.get("shutdown") or at - view.seen_at > FRESH * interval or view.seen_at <= memory.ended_at:
         return None
-    if has(said, wanted) or left_alone(said, wanted) or memory.run is not None:
+    if has(said, wanted) or left_alone(said, wanted, at) or memory.run is not None:
         return None
     if at < memory.not_before and (memory.hash == wanted or memory.outcome in RETRIED):
         return None
-    if memory.hash == wanted and memory.outcome not in RETRIED and not memory.reached:
+    again = memory.outcome in RETRIED or (memory.outcome == Outcome.HELD and is_let_go(said, at))
+    if memory.hash == wanted and not again and not memory.reached:
         return None  # it failed, was refused, or succeeded and yet did not come to this hash
     if not said.get("applied"):
         return Reason.NEVER_APPLIED
@@ -120,7 +121,15 @@ def has(said: Mapping[str, Any], wanted: str) -> bool:
     return said.get("applied") == wanted and said.get("wanted") in (wanted, None)
 
 
-def left_alone(said: Mapping[str, Any], wanted: str) -> bool:
+def is_let_go(said: Mapping[str, Any], at: float) -> bool:
+    """Return whether all that a station holds waited for the end of on air, which has come."""
+    state = said.get("state") or {}
+    until = state.get("on_air_until")
+    held = state.get("held") or ()
+    return bool(held) and (until is None or until < at) and all("on air" in one.get("reason", "") for one in held)
+
+
+def left_alone(said: Mapping[str, Any], wanted: str, at: float) -> bool:
     """Return whether what is missing is a person's to bring: held, stopped, pinned, or failed with this hash.
 
     A hash that the station has not heard of lets go of stops and of a pin, and is tried whatever is held.
@@ -128,7 +137,8 @@ def left_alone(said: Mapping[str, Any], wanted: str) -> bool:
     state = said.get("state") or {}
     if (state.get("failed") or {}).get("hash") == wanted:
         return True
-    kept = state.get("held") or state.get("stopped") or state.get("pinned")
+    held = state.get("held") and not is_let_go(said, at)
+    kept = held or state.get("stopped") or state.get("pinned")
     return bool(kept) and said.get("wanted") == wanted
 
 

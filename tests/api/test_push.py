@@ -70,10 +70,17 @@ PIN = {"generation": 3, "reason": "", "who": "", "since": ""}
         (View(said=said()), Memory(hash=OLD, outcome=Outcome.REFUSED, not_before=NOW + 99), Reason.NEW_WANTED),
         (View(said=said()), Memory(hash=W, outcome=Outcome.UNREACHABLE, not_before=NOW), Reason.NEW_WANTED),
         (View(said=said(None)), Memory(hash=W, outcome=Outcome.SUCCEEDED, reached=True), Reason.NEVER_APPLIED),
+        # on air is over, and nothing else holds
+        (View(said=said(OLD, W, held=HELD)), Memory(), Reason.NOT_AS_WANTED),
+        (View(said=said(OLD, W, held=HELD, on_air_until=NOW - 1)), Memory(), Reason.NOT_AS_WANTED),
+        (View(said=said(OLD, W, held=HELD)), Memory(hash=W, outcome=Outcome.HELD), Reason.NOT_AS_WANTED),
         # what does not
         (View(said=said(W, W)), Memory(), None),
         (View(said=said(W, None)), Memory(), None),
-        (View(said=said(OLD, W, held=HELD)), Memory(), None),
+        (View(said=said(OLD, W, held=HELD, on_air_until=NOW + 1)), Memory(), None),
+        (View(said=said(OLD, W, held=[{"unit": "x", "reason": "masked"}])), Memory(), None),
+        (View(said=said(OLD, W, held=HELD, pinned=PIN)), Memory(), None),
+        (View(said=said(OLD, W, held=HELD)), Memory(hash=W, outcome=Outcome.HELD, not_before=NOW + 1), None),
         (View(said=said(OLD, W, stopped=STOP)), Memory(), None),
         (View(said=said(OLD, W, pinned=PIN)), Memory(), None),
         (View(said=said(OLD, W, failed={"hash": W})), Memory(), None),
@@ -300,7 +307,7 @@ OK = {"state": "changed", "apply": {"result": "changed"}}
 @pytest.mark.parametrize(
     "told",
     [
-        said(OLD, W, held=HELD, on_air_until=None),
+        said(OLD, W, held=HELD, on_air_until=9e9),
         said(OLD, W, pinned=PIN),
         said(OLD, W, stopped=STOP),
         said(OLD, W, failed={"hash": W, "at": "", "unit": "u", "why": "w"}),
@@ -312,6 +319,13 @@ OK = {"state": "changed", "apply": {"result": "changed"}}
 def test_ten_minutes_of_hellos_do_not_push(world, told):
     world.minutes(10, {"cam": told}, OK)
     assert world.pushed() == 0
+
+
+def test_what_waited_for_the_end_of_on_air_is_brought_then_and_not_for_ever(world):
+    world.minutes(2, {"cam": said(OLD, W, held=HELD, on_air_until=9e9)}, OK)
+    assert world.pushed() == 0
+    world.minutes(60, {"cam": said(OLD, W, held=HELD)}, {"state": "changed", "apply": {"result": "held"}})
+    assert 1 < world.pushed() < 8
 
 
 def test_a_new_hash_is_pushed_exactly_once(world):
