@@ -85,6 +85,19 @@ def test_deployed_it_serves_over_tls_and_a_second_run_changes_nothing(lab, tmp_p
     lab.run(STATION, exposure)
 
 
+@pytest.mark.lab
+@pytest.mark.timeout(300)
+def test_removed_it_leaves_nothing(lab):
+    if lab.run(STATION, "systemctl cat stationmaster-manager", check=False).returncode:
+        lab.playbook("playbooks/manager.yml")
+    assert lab.playbook("playbooks/remove.yml", purge=True).changed(STATION) > 0
+    left = "find /etc /opt /usr /var -xdev -name '*stationmaster-manager*'; ls -d /opt/stationmaster* 2>/dev/null"
+    assert lab.run(STATION, left, check=False).stdout.split() == []
+    assert lab.run(STATION, "pgrep --uid stationmaster", check=False).stdout == ""
+    assert "stationmaster-manager" not in lab.out(STATION, "cat /root/.ssh/authorized_keys")
+    assert lab.playbook("playbooks/remove.yml", purge=True).changed(STATION) == 0
+
+
 def bearer(token):
     return {"Authorization": f"Bearer {token}"}
 
