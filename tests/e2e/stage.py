@@ -32,6 +32,8 @@ NETWORK = f"10.96.{zlib.crc32(str(CHECKOUT).encode()) % 256}"
 HOME = "/var/lib/stationmaster"
 CAM, ENC, STORAGE, SPARE = "hall-a-cam", "hall-a-enc", "storage", "spare"
 CAM_B, ENC_B = "hall-b-cam", "hall-b-enc"
+AGENT = "agent@station"
+"""Every station of an event with a manager has it. It restarts when its neighbours change, for its order names them."""
 FASTER: dict[str, Any] = {
     "ingest": {"video": {"size": "320x180", "rate": 25, "preset": "ultrafast", "bitrate": 400}},
     "encode": {

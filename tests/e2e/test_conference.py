@@ -4,17 +4,17 @@ import subprocess
 
 import pytest
 
-from tests.e2e.stage import CAM, CAM_B, ENC, ENC_B, SPARE, STORAGE, unbroken
+from tests.e2e.stage import AGENT, CAM, CAM_B, ENC, ENC_B, SPARE, STORAGE, unbroken
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
 UNITS = {
-    CAM: {"ingest@main", "web@station"},
-    ENC: {"record@copy", "encode@talks", "upload@archive", "web@station"},
-    CAM_B: {"ingest@main", "ingest@slides", "web@station"},
-    ENC_B: {"record@copy", "encode@talks", "upload@archive", "web@station"},
-    STORAGE: {"target@main"},
-    SPARE: set(),
+    CAM: {AGENT, "ingest@main", "web@station"},
+    ENC: {AGENT, "record@copy", "encode@talks", "upload@archive", "web@station"},
+    CAM_B: {AGENT, "ingest@main", "ingest@slides", "web@station"},
+    ENC_B: {AGENT, "record@copy", "encode@talks", "upload@archive", "web@station"},
+    STORAGE: {AGENT, "target@main"},
+    SPARE: {AGENT},
 }
 
 
