@@ -160,17 +160,25 @@ def show_manager(chosen: str, event: Event, began: float) -> None:
     if name:
         step(f"Deploy the manager on {name}", began)
         password = Path(chosen) / "demo-vault-password"
-        words = ["-e", f"manager_vault_password_file={password.resolve()}"] if password.exists() else []
-        playbook(chosen, "playbooks/manager.yml", *words)
+        extra = ["-e", f"manager_vault_password_file={password.resolve()}"] if password.exists() else []
+        playbook(chosen, "playbooks/manager.yml", *extra)
         command = ["ssh", *KNOWN, f"root@{name_or_address(event, name)}"]
         command += ["stationmaster-manager token create --scope admin --note demo"]
         made = subprocess.run(command, cwd=TOP, check=False, stdout=subprocess.PIPE, text=True)
         if made.returncode != 0:
             raise DemoFailed("the manager made no token; what went wrong is said above")
-        print(f"\nThe manager, with a token for everything:\n\n  TOKEN={made.stdout.strip()}")
         authority = Path(".state/manager") / event.name / "ca.pem"
         address = f"https://{name_or_address(event, name)}:8443"
-        print(f'  curl --cacert {authority} -H "Authorization: Bearer $TOKEN" {address}/v1/whoami')
+        print(f"\nThe manager, with a token for everything:\n\n  export STATIONMASTER_MANAGER={address}")
+        print(f"  export STATIONMASTER_CA={authority} STATIONMASTER_TOKEN={made.stdout.strip()}")
+        room, station = next(((s.room.name, s.name) for s in event.stations.values() if s.room), ("ROOM", "STATION"))
+        told = {
+            "status": "all stations, and the machines that wait to be let in",
+            f"accept {station}": "let one in",
+            f"apply {room} --watch": "bring a room to what the inventory wants",
+        }
+        for words, meaning in told.items():
+            print(f"  .venv/bin/stationmaster {words:<24} # {meaning}")
     print(f"\nDone in {time.monotonic() - began:.0f} s. The stations stay up; `make clean` removes them.")
 
 
