@@ -28,7 +28,7 @@ BOOTS_KEPT = 64
 LARGEST_BATCH = 500
 
 GATHER = 0.02
-"""Seconds that the first hello of a batch waits for others: a commit costs as much as ten hellos."""
+"""Seconds that the first hello of a batch waits for others: a commit costs as much as several hellos."""
 ENOUGH = 32
 """Hellos of a batch that wait for no more."""
 

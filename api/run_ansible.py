@@ -142,7 +142,10 @@ def _followed(path: Path, handle: Callable[[dict[str, Any]], Any]) -> Iterator[P
                 last = over.wait(FOLLOW)
                 *lines, rest = (rest + file.read()).split(b"\n")
                 for line in lines:
-                    handle(json.loads(line))
+                    try:
+                        handle(json.loads(line))
+                    except ValueError:  # cut off where the disk was full; what comes after it counts all the same
+                        handle({"event": "unreadable"})
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()

@@ -22,7 +22,7 @@ class Route:
 class Straight:
     """ASGI middleware: calls some operations without FastAPI's search, dependencies and exit stacks.
 
-    They stay operations of FastAPI, which documents them. One hello costs half of what it costs there.
+    They stay operations of FastAPI, which documents them. There a hello costs a third more.
 
     Args:
         app: answers everything else.

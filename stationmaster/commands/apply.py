@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from stationmaster.client import Client, Refused, WrongUse, checked_name, declare, print_json, tells
+from stationmaster.findings import hint
 from stationmaster.plain import plain
 
 HELP = "bring a room or a station to what the inventory wants, through the manager"
@@ -49,7 +50,9 @@ def start(client: Client, body: dict[str, Any], name: str | None) -> dict[str, A
     except Refused as refused:
         if refused.kind != "UnknownStation":
             raise
-        raise WrongUse(f"{no_room} {refused}") from refused
+        close = no_room.document.get("suggestion") or refused.document.get("suggestion")
+        text = f"There is neither a room nor a station {name!r}{hint(close) or '.'}"
+        raise WrongUse(f"{text} 'stationmaster status' lists both.") from refused
 
 
 def _post(client: Client, body: dict[str, Any], target: dict[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,11 @@ def run(arguments: argparse.Namespace) -> int:
         if (settings.certificate is None) != (settings.key is None):
             raise ValueError("TLS needs both a certificate and its key")
         app = create_app(settings)
-    except (ValidationError, ValueError, OSError) as error:
+    except ValidationError as error:
+        for one in error.errors():
+            print(f"stationmaster: {'.'.join(map(str, one['loc'])) or 'settings'}: {one['msg']}", file=sys.stderr)
+        return 2
+    except (ValueError, OSError) as error:
         print(f"stationmaster: {error}", file=sys.stderr)
         return 2
 

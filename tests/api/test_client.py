@@ -221,6 +221,8 @@ def test_on_a_terminal_the_table_is_drawn_over_itself(monkeypatch):
         (["logs", "nobody"], "read", 2, "nobody"),
         (["logs", "a1", "--lines", "0"], "read", 2, "--lines"),
         (["status", "hall_z"], "read", 2, "hall_a, hall_b"),
+        (["apply", "hal_a"], "admin", 2, "neither a room nor a station 'hal_a'; did you mean 'hall_a'?"),
+        (["apply", "nobody"], "admin", 2, "neither a room nor a station 'nobody'. 'stationmaster status'"),
         (["apply", "hall_a"], "read", 3, "operate"),
         (["apply", "hall_a"], "hall_b", 3, "hall_b"),
         (["apply", "--everything"], "hall_b", 3, "hall_b"),

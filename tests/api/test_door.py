@@ -9,6 +9,7 @@ import pytest
 from api.access import find_token, revoke_token
 from api.guard import BODY_BYTES, RateLimit
 from api.problems import Problem
+from stationmaster.cli import main
 
 MEMBERS = {"type", "title", "status", "detail", "code", "retryable", "action"}
 
@@ -91,3 +92,11 @@ def test_served_it_takes_tokens_made_beside_it_and_ends_when_told(serve):
     manager.stop(signal.SIGKILL)
     manager.start()
     assert httpx2.get(f"{manager.url}/v1/whoami", headers=headers).status_code == 200
+
+
+def test_a_setting_that_cannot_be_is_told_in_a_line(tmp_path, capsys):
+    assert main(["serve", "--data", str(tmp_path), "--port", "99999"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("stationmaster: port: ")
+    assert "65535" in said
+    assert said.count("\n") == 1

@@ -94,7 +94,7 @@ def test_removed_it_leaves_nothing(lab):
     left = "find /etc /opt /usr /var -xdev -name '*stationmaster-manager*'; ls -d /opt/stationmaster* 2>/dev/null"
     assert lab.run(STATION, left, check=False).stdout.split() == []
     assert lab.run(STATION, "pgrep --uid stationmaster", check=False).stdout == ""
-    assert "stationmaster-manager" not in lab.out(STATION, "cat /root/.ssh/authorized_keys")
+    assert "stationmaster-manager" not in lab.out(STATION, "cat ~root/.ssh/authorized_keys")
     assert lab.playbook("playbooks/remove.yml", purge=True).changed(STATION) == 0
 
 
