@@ -119,7 +119,8 @@ def plan(segments: Iterable[Segment], start: float, end: float, rate: Fraction |
     gaps: list[Gap] = []
     reached = start
     for run in _runs(near, slack):
-        if run[-1].end <= reached or run[0].start >= end:
+        # less than half a frame before the end is behind it: UTC is written down in whole microseconds
+        if run[-1].end <= reached or run[0].start >= end - 0.5 / float(rate):
             continue
         begin = run[0].start
         if begin > reached + slack:

@@ -63,6 +63,13 @@ def test_frames_and_gaps_add_up(data):
     assert len(got) + lost == len(wanted)
 
 
+def test_a_recording_that_begins_where_the_talk_ends_is_no_part_of_it():
+    rate = Fraction(30000, 1001)
+    later = row(2, rate, start=T0 + float(122 / rate))
+    cut = plan(later, T0, T0 + float(122 / rate), rate)
+    assert (cut.pieces, [(gap.start, gap.end) for gap in cut.gaps]) == ((), [(T0, T0 + float(122 / rate))])
+
+
 def test_sound_at_the_edges_is_read_from_the_neighbours():
     cut = plan(row(5), T0 + 2, T0 + 4)
     (piece,) = cut.pieces
