@@ -102,6 +102,20 @@ class Disk(Said):
     hours_left: float | None = None
 
 
+class Generation(Said):
+    """A bundle as it was applied, which the station keeps to go back to."""
+
+    number: int
+    applied: Hash | None = None
+    """Of the bundle; null, as are the others, if its manifest cannot be read."""
+    revision: Name | None = None
+    """Of the inventory."""
+    at: float | None = None
+    """When it was put there, in seconds since 1970 by the station's clock."""
+    good: bool = False
+    """Whether its units ever became ready."""
+
+
 class Hello(Said):
     """A station's registration and heartbeat in one."""
 
@@ -118,6 +132,9 @@ class Hello(Said):
                     "time": 1763690000.5,
                     "applied": "9f2c",
                     "generation": 3,
+                    "generations": [
+                        {"number": 3, "applied": "9f2c", "revision": "5d41e0c", "at": 1763689000.0, "good": True}
+                    ],
                     "integrity": True,
                     "roles": {"ingest": {"main": None}},
                     "units": {"stationmaster-ingest@main.service": {"active": "active", "healthy": True}},
@@ -139,6 +156,8 @@ class Hello(Said):
     time: float
     applied: Hash | None = None
     generation: int = 0
+    generations: Annotated[list[Generation], Field(max_length=50)] = []
+    """Those that it can go back to, and the current one; newest first."""
     wanted: Hash | None = None
     revision: Name | None = None
     integrity: bool | None = None

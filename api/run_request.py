@@ -44,6 +44,7 @@ class RunRequest(BaseModel):
             "examples": [
                 {"action": "apply", "target": {"room": "hall_a"}},
                 {"action": "restart", "target": {"station": "hall-a-enc"}, "role": "encode"},
+                {"action": "rollback", "target": {"station": "hall-a-enc"}, "generation": 3, "reason": "worse picture"},
                 {"action": "on-air", "target": {"room": "hall_a"}, "minutes": 60},
             ]
         },
@@ -58,6 +59,11 @@ class RunRequest(BaseModel):
     interrupt: bool = Field(default=False, strict=True, description="Only for apply: also touch live units on air.")
     dry_run: bool = Field(default=False, strict=True, description="Tell what would change, and change nothing.")
     force: bool = Field(default=False, strict=True, description="Only for apply: leave out no station.")
+    generation: int | None = Field(
+        default=None, ge=1, le=2**31 - 1, strict=True,
+        description="Only for rollback: the generation to go back to; without it the newest before the current one "
+        "that became ready.",
+    )  # fmt: skip
     reason: Annotated[str, StringConstraints(max_length=500)] | None = Field(
         default=None, description="Only for rollback: shown wherever the station is."
     )
@@ -69,6 +75,7 @@ class RunRequest(BaseModel):
             "minutes": (self.minutes is not None, {"on-air"}),
             "interrupt": (self.interrupt, {"apply"}),
             "force": (self.force, {"apply"}),
+            "generation": (self.generation is not None, {"rollback"}),
             "reason": (self.reason is not None, {"rollback"}),
         }
         for name, (there, actions) in given.items():

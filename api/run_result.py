@@ -118,7 +118,7 @@ def _state_of(counts: dict[str, int] | None) -> str:
 
 def apply_told(told: dict[str, Any]) -> dict[str, Any]:
     """Return what the applier said of a station, as the run's result keeps it: names and reasons, bounded."""
-    names = ("changed", "restarted", "started", "stopped", "removed", "held", "drift", "notes")
+    names = ("changed", "restarted", "started", "stopped", "removed", "interrupts", "held", "drift", "notes")
     kept: dict[str, Any] = {name: told[name][:100] for name in names if isinstance(told.get(name), list) and told[name]}
     kept["result"] = str(told.get("result"))[:32]
     for name in ("generation", "wanted", "applied", "on_air"):

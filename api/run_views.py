@@ -18,7 +18,7 @@ class StationResult(BaseModel):
     reason: str | None = None
     counts: dict[str, int] | None = Field(default=None, description="Ansible's counts of tasks")
     apply: dict[str, Any] | None = Field(
-        default=None, description="what the station's applier said: held, restarted, …"
+        default=None, description="what the station's applier said: held, restarted, interrupts, …"
     )
     error: dict[str, Any] | None = None
 

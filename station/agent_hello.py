@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from station import agent_figures, agent_machine, agent_units
+from station.agent_generations import Generations
 from station.agent_integrity import ROOT, Integrity
 from station.agent_units import cut
 from station.applier import records
@@ -41,6 +42,7 @@ class Observer:
         self._alive = alive
         # below a root of its own, as in tests, whoever runs it is the owner
         self._integrity = Integrity(layout, (os.geteuid(), os.getegid()) if layout.root else ROOT)
+        self._generations = Generations(layout)
         self._spool = agent_units.Spool(Path(layout.home, "spool"))
         self._slow: dict[str, tuple[float, Any]] = {}
         self._complained: set[str] = set()
@@ -97,6 +99,7 @@ class Observer:
             "time": round(time.time(), 3),
             **{key: state.get(key) for key in ("applied", "wanted", "revision")},
             "generation": number,
+            "generations": self._part("its generations", lambda: self._generations.look(state.get("good") or []), []),
             "integrity": None,
             "state": self._part("what is held", lambda: self._holds(state), {}),
             "blocked_roles": self._part("its block lists", self._blocked, []),

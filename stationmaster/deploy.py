@@ -107,7 +107,7 @@ def base_request(verb: str, variables: Mapping[str, Any], check: bool, diff: boo
     }
 
 
-def verb_request(verb: str, variables: Mapping[str, Any], check: bool) -> dict[str, Any]:
+def verb_request(verb: str, variables: Mapping[str, Any], check: bool, diff: bool) -> dict[str, Any]:
     """Return the request of a verb, with the variables that it takes.
 
     Raises:
@@ -115,7 +115,7 @@ def verb_request(verb: str, variables: Mapping[str, Any], check: bool) -> dict[s
     """
     if verb not in VERBS:
         raise Refused(f"There is no verb {verb!r}: {', '.join(VERBS)}.")
-    request = base_request(verb, variables, check, False)
+    request = base_request(verb, variables, check, diff)
     for name in ("unit", "role", "instance", "generation", "reason", "minutes"):
         if variables.get(name) not in (None, ""):
             request[name] = variables[name] if name == "minutes" else str(variables[name])

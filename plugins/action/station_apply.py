@@ -31,7 +31,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             if verb == "apply":
                 data = deploy.payload_path(constants.DEFAULT_LOCAL_TMP, variables["inventory_hostname"]).read_bytes()
             else:
-                data = payload.Packer().pack(deploy.verb_request(verb, variables, self._task.check_mode))
+                request = deploy.verb_request(verb, variables, self._task.check_mode, self._task.diff)
+                data = payload.Packer().pack(request)
         except FileNotFoundError:
             return {"failed": True, "msg": "No bundle was rendered for this station: station_check must come first."}
         except deploy.Refused as refused:

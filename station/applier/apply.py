@@ -11,7 +11,14 @@ from station.applier.effective import NOTHING, effective
 from station.applier.layout import Layout, Refusal
 from station.applier.light import loads, read
 from station.applier.lock import StationLock
-from station.applier.plan import Plan, names_of_interest, plan_units, running_hashes, started_with_edits
+from station.applier.plan import (
+    Plan,
+    live_running,
+    names_of_interest,
+    plan_units,
+    running_hashes,
+    started_with_edits,
+)
 from station.applier.records import (
     drop_ended_stops,
     load_manifest,
@@ -67,6 +74,7 @@ class Comparison:
         started = {**layout.started_hashes(), **dict.fromkeys(self.tainted, "")}
         self.target, self.held = effective(want, self.have, running_hashes(statuses, started), guard)
         self.changed = files.changes(self.have, self.target, self.damage)
+        self.live = live_running(self.have, statuses)
         self.units: Plan = plan_units(self.target, self.have, statuses, started, state, guard, layout)
 
     @property
@@ -78,7 +86,10 @@ class Comparison:
         return bool(self.changed) or self.have["units"] != self.target["units"]
 
     def report(self) -> dict[str, Any]:
-        """Return the lists of the result; before a converge they say what would be done."""
+        """Return the lists of the result; before a converge they say what would be done.
+
+        `interrupts` are the live units among those that are restarted or stopped while they run.
+        """
         removed = sorted(self.have["units"].keys() - self.target["units"].keys())
         return {
             "changed": self.changed,
@@ -86,6 +97,7 @@ class Comparison:
             "started": self.units.start,
             "stopped": self.units.stop,
             "removed": removed,
+            "interrupts": sorted(self.live & {*self.units.restart, *self.units.stop}),
             "held": self.held,
             "drift": self.drift,
             "failed": None,
@@ -163,7 +175,7 @@ def _apply(
     result["held"] = [*pin, *result["held"]]
     result["notes"] = [*notes, *looked.notes]
     if request["diff"]:
-        result["diff"] = texts(layout, looked.have, looked.target, looked.changed, blobs)
+        result["diff"] = texts(layout, looked.have, looked.target, looked.changed, blobs.get)
     pending = load_pending(layout)
     if looked.units.empty and not looked.new_generation and not pending and not (fresh and before["stopped"]):
         state.update(wanted=want["wanted"], revision=want["revision"], held=result["held"])
@@ -259,7 +271,7 @@ def check(layout: Layout, systemd: Systemd, request: dict[str, Any], blobs: gene
     result["held"] = [*pin, *result["held"]]
     result["notes"] = [*notes, *looked.notes]
     if request["diff"]:
-        result["diff"] = texts(layout, looked.have, looked.target, looked.changed, blobs)
+        result["diff"] = texts(layout, looked.have, looked.target, looked.changed, blobs.get)
     if not provisioned(layout, want):
         result.update(needs_provision=True, provision=want["provision"])
     if looked.changed or not looked.units.empty:

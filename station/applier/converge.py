@@ -13,7 +13,7 @@ from station.applier.effective import NOTHING
 from station.applier.layout import Layout
 from station.applier.light import dumps
 from station.applier.lock import Lock
-from station.applier.plan import Plan, names_of_interest, plan_units
+from station.applier.plan import Plan, live_running, names_of_interest, plan_units
 from station.applier.ready import PAUSE, wait_until_ready
 from station.applier.records import load_manifest, load_pending, load_state, now, on_air, save_pending, save_state
 from station.applier.systemd import Status, Systemd
@@ -48,6 +48,8 @@ class _Converge:
         self.pending = pending
         self.notes: list[str] = []
         self.state = load_state(layout, self.notes)
+        self.live: set[str] | None = None
+        """Live units that ran before the first of them was touched."""
         self.guard = on_air(layout, self.notes) is not None and not pending["interrupt"]
 
     def run(self) -> dict[str, Any]:
@@ -89,6 +91,8 @@ class _Converge:
         layout, systemd = self.layout, self.systemd
         have = load_manifest(layout, layout.current_number()) or NOTHING
         statuses = self._statuses(have, target)
+        if self.live is None:
+            self.live = live_running(have, statuses)
         started = {**layout.started_hashes(), **dict.fromkeys(self.pending["tainted"], "")}
         plan = plan_units(target, have, statuses, started, self.state, self.guard, layout)
         if plan.stop:
@@ -121,13 +125,15 @@ class _Converge:
         """Write down the outcome, then forget what was pending."""
         done = self.pending.get("done", {"restarted": [], "started": [], "stopped": []})
         held = [*manifest["held"], *(entry for entry in plan.held if entry not in manifest["held"])]
+        restarted, stopped = {*done["restarted"], *plan.restart}, {*done["stopped"], *plan.stop}
         outcome = {
             "token": self.pending["token"],
             "result": "failed" if failed else "changed",
             "generation": self.layout.current_number(),
-            "restarted": sorted({*done["restarted"], *plan.restart}),
+            "restarted": sorted(restarted),
             "started": sorted({*done["started"], *plan.start}),
-            "stopped": sorted({*done["stopped"], *plan.stop}),
+            "stopped": sorted(stopped),
+            "interrupts": sorted((self.live or set()) & (restarted | stopped)),
             "held": held,
             "failed": failed,
             "notes": self.notes,

@@ -8,40 +8,52 @@ from station.applier.light import read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-    from station.applier.generation import Blobs
+    Contents = Callable[[dict[str, Any]], bytes | None]
 
 CODE = "lib/"
 """Code lies in folders named by its hash: a change is a new folder, and its text is in the repository."""
 
+LARGEST = 256 * 1024
+"""Bytes of a text that is compared line by line; larger contents do not come along with an apply either."""
 
-def _on_disk(layout: Layout, path: str, have: dict[str, Any]) -> str:
-    if path in have["links"]:
-        return f"link to {have['links'][path]}\n"
+
+def _text(data: bytes | None) -> str | None:
+    """Return a content as text, None if it is none, is too long or is not at hand."""
+    if data is None or len(data) > LARGEST or b"\0" in data:
+        return None
     try:
-        return read(f"{layout.current}/{path}").decode(errors="replace")
-    except OSError:
-        return ""
-
-
-def _wanted(layout: Layout, path: str, target: dict[str, Any], blobs: Blobs) -> str | None:
-    """Return the text that a path will have, None if it is none or did not come along."""
-    if path in target["links"]:
-        return f"link to {target['links'][path]}\n"
-    if path not in target["files"]:
-        return ""
-    data = blobs.get(target["files"][path]["sha256"])
-    try:
-        return None if data is None or b"\0" in data else data.decode()
+        return data.decode()
     except UnicodeDecodeError:
         return None
 
 
+def _on_disk(layout: Layout, path: str, have: dict[str, Any]) -> str | None:
+    if path in have["links"]:
+        return f"link to {have['links'][path]}\n"
+    try:
+        return _text(read(f"{layout.current}/{path}"))
+    except OSError:
+        return ""
+
+
+def _wanted(path: str, target: dict[str, Any], contents: Contents) -> str | None:
+    if path in target["links"]:
+        return f"link to {target['links'][path]}\n"
+    if path not in target["files"]:
+        return ""
+    return _text(contents(target["files"][path]))
+
+
 def texts(
-    layout: Layout, have: dict[str, Any], target: dict[str, Any], changed: list[str], blobs: Blobs
+    layout: Layout, have: dict[str, Any], target: dict[str, Any], changed: list[str], contents: Contents
 ) -> list[dict[str, str]]:
-    """Return for each changed path what Ansible's `diff` wants: `prepared` unified text."""
+    """Return for each changed path what Ansible's `diff` wants: `prepared` unified text.
+
+    `contents` gives the content of a file of `target`, None if it is not at hand.
+    """
     import difflib
 
     found, code = [], 0
@@ -53,8 +65,8 @@ def texts(
         elif path.endswith("/"):
             found.append({"prepared": f"{path}: mode\n"})
         else:
-            before, after = _on_disk(layout, path, have), _wanted(layout, path, target, blobs)
-            if after is None:
+            before, after = _on_disk(layout, path, have), _wanted(path, target, contents)
+            if before is None or after is None:
                 found.append({"prepared": f"{path}: other content\n"})
                 continue
             lines = difflib.unified_diff(

@@ -29,15 +29,15 @@ class Blobs:
         """Return whether a content came along."""
         return sha256 in self._index
 
-    def get(self, sha256: str) -> bytes | None:
-        """Return the content with that SHA-256, or None if it did not come along."""
-        if sha256 not in self._index:
+    def get(self, entry: dict[str, Any]) -> bytes | None:
+        """Return the content of a manifest's file, or None if it did not come along."""
+        if entry["sha256"] not in self._index:
             return None
-        offset, length = self._index[sha256]
+        offset, length = self._index[entry["sha256"]]
         return zlib.decompress(self._packed[offset : offset + length])
 
 
-class _Donors:
+class Donors:
     """Files of older generations by content and mode, checked anew before each use."""
 
     def __init__(self, layout: Layout) -> None:
@@ -55,10 +55,15 @@ class _Donors:
                 return path
         return None
 
+    def get(self, entry: dict[str, Any]) -> bytes | None:
+        """Return the content of a manifest's file, or None if no generation has it any more."""
+        path = self.find(entry)
+        return read(path) if path else None
+
 
 def absent(layout: Layout, manifest: dict[str, Any], blobs: Blobs) -> list[str]:
     """Return the SHA-256 of each content that neither came along nor is on the station."""
-    donors = _Donors(layout)
+    donors = Donors(layout)
     entries = {entry["sha256"]: entry for entry in manifest["files"].values() if not blobs.has(entry["sha256"])}
     return sorted(digest for digest, entry in entries.items() if not donors.find(entry))
 
@@ -90,13 +95,13 @@ def stage(layout: Layout, manifest: dict[str, Any], blobs: Blobs) -> int:
     for path in folders:
         os.mkdir(f"{folder}/{path}")
         os.chmod(f"{folder}/{path}", files.folder_mode(path))
-    donors = _Donors(layout)
+    donors = Donors(layout)
     for path, entry in manifest["files"].items():
         donor = donors.find(entry)
         if donor:
             os.link(donor, f"{folder}/{path}")
             continue
-        data = blobs.get(entry["sha256"])
+        data = blobs.get(entry)
         if data is None:
             raise Refusal(
                 "IncompleteBundle",

@@ -69,6 +69,12 @@ def running_hashes(statuses: dict[str, Status], started: dict[str, str]) -> dict
     return {name: started.get(name, "") for name, status in statuses.items() if status.running}
 
 
+def live_running(manifest: dict[str, Any], statuses: dict[str, Status]) -> set[str]:
+    """Return the running units that a manifest calls live: whose interruption the audience would notice."""
+    units = manifest["units"]
+    return {name for name, status in statuses.items() if status.running and units.get(name, {}).get("live")}
+
+
 def _hold_reason(name: str, status: Status, state: dict[str, Any], layout: Layout) -> str | None:
     """Return why the operator's word keeps us off a unit, or None."""
     if status.masked:

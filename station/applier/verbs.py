@@ -7,10 +7,11 @@ import time
 
 from station.applier import durable, files, generation
 from station.applier.apply import Comparison, hand_over, pending_record, take_up
+from station.applier.differ import texts
 from station.applier.effective import NOTHING
 from station.applier.layout import Layout, Refusal
 from station.applier.lock import StationLock, holder
-from station.applier.plan import names_of_interest
+from station.applier.plan import live_running, names_of_interest
 from station.applier.ready import wait_until_ready
 from station.applier.records import load_manifest, load_pending, load_state, now, on_air, save_state, write_on_air
 from station.applier.systemd import Systemd
@@ -31,6 +32,7 @@ def _nothing(layout: Layout) -> Result:
         "started": [],
         "stopped": [],
         "removed": [],
+        "interrupts": [],
         "held": [],
         "drift": [],
         "failed": None,
@@ -83,7 +85,7 @@ def stop(layout: Layout, systemd: Systemd, request: Request) -> Result:
         fresh = [name for name in names if name not in state["stopped"]]
         if not fresh and not running:
             return result
-        result.update(result="changed", stopped=running)
+        result.update(result="changed", stopped=running, interrupts=sorted(live_running(manifest, statuses)))
         if request["check"]:
             return result
         minutes = float(request.get("minutes") or 0)
@@ -137,12 +139,12 @@ def restart(layout: Layout, systemd: Systemd, request: Request) -> Result:
         names = _targets(manifest, request)
         statuses = systemd.show(names)
         awake = [name for name in names if not statuses[name].masked and name not in state["stopped"]]
-        live = [name for name in awake if manifest["units"][name]["live"] and statuses[name].running]
+        live = sorted(live_running(manifest, statuses) & {*awake})
         _refuse_on_air(layout, live, request, result["notes"])
         result["held"] = [{"unit": name, "reason": "stopped or masked"} for name in names if name not in awake]
         if not awake:
             return result
-        result.update(result="changed", restarted=awake)
+        result.update(result="changed", restarted=awake, interrupts=live)
         return result if request["check"] else _wake(systemd, awake, request, result)
 
 
@@ -171,6 +173,9 @@ def rollback(layout: Layout, systemd: Systemd, request: Request) -> Result:
         looked = Comparison(layout, systemd, want, state, request["interrupt"])
         result = {**_nothing(layout), **looked.report(), "result": "changed", "wanted": state["wanted"]}
         result["notes"] = [*notes, *looked.notes]
+        if request["diff"]:
+            contents = generation.Donors(layout).get
+            result["diff"] = texts(layout, looked.have, looked.target, looked.changed, contents)
         if request["check"]:
             return result
         goal = number
@@ -222,6 +227,7 @@ def remove(layout: Layout, systemd: Systemd, request: Request) -> Result:
         live = [name for name in running if manifest["units"].get(name, {}).get("live")]
         _refuse_on_air(layout, live, request, result["notes"])
         result.update(result="changed", stopped=running, removed=sorted(manifest["units"]))
+        result["interrupts"] = sorted(live_running(manifest, statuses))
         if request["check"]:
             return result
         systemd.tell("stop", ["stationmaster.target", *running])

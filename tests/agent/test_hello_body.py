@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from api.hello import Hello
 from api.station_state import state_of
 from station import agent_machine, metrics
 from station.agent_figures import figures, hours_left
+from station.agent_generations import Generations
 from station.agent_hello import Observer
 from station.agent_integrity import Integrity
 from station.applier import records
@@ -36,6 +38,7 @@ def test_a_station_that_has_nothing_yet_says_so(box):
     said = body(box)
     assert (said["applied"], said["generation"], said["units"], said["integrity"]) == (None, 0, None, None)
     assert said["station"] == "hall-a-cam"
+    assert said["generations"] == []
     assert state(box) == "new"
 
 
@@ -175,6 +178,60 @@ def test_any_edit_of_the_applied_files_is_seen(box, edit):
     else:
         (box.current / "secrets/ingest/main/secrets.json").write_text("other")
     assert body(box, watcher)["integrity"] is False
+
+
+# --- generations
+
+
+def test_the_generations_are_told_newest_first(box):
+    bundle = box.applied()
+    wanted = bundle.manifest()["wanted"]
+    bundle.unit("encode", "talks", text="broken")
+    assert box.apply(bundle)["failed"]["went_back_to"] == 1
+    said = body(box)
+    assert [(one["number"], one["good"]) for one in said["generations"]] == [(2, False), (1, True)]
+    newest, first = said["generations"]
+    assert (first["applied"], first["revision"]) == (wanted, "r1")
+    assert newest["applied"] == bundle.manifest()["wanted"]
+    assert newest["at"] >= first["at"]
+    assert abs(first["at"] - time.time()) < 60
+
+
+def test_a_manifest_is_read_once_and_forgotten_with_its_generation(box):
+    bundle = box.applied()
+    watched = Generations(box.layout)
+    for number in range(8):
+        bundle.unit("encode", "talks", config=str(number))
+        box.apply(bundle)
+        assert [one["number"] for one in watched.look([])] == list(range(number + 2, max(number - 3, 0), -1))
+    assert watched.readings == 9
+    assert watched.look([7]) == [{**one, "good": one["number"] == 7} for one in watched.look([])]
+    assert watched.readings == 9
+    gone = Path(box.layout.generation(9))
+    gone.rename(box.root / "aside")
+    assert 9 not in [one["number"] for one in watched.look([])]
+    (box.root / "aside").rename(gone)
+    assert watched.look([])[0]["number"] == 9
+    assert watched.readings == 10
+
+
+def test_no_more_generations_are_told_than_are_kept(box):
+    box.applied()
+    for number in range(8):
+        Path(box.layout.generation(number + 2)).mkdir()
+    assert [one["number"] for one in body(box)["generations"]] == [9, 8, 7, 6, 5]
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{", "{}", None])
+def test_a_generation_whose_manifest_cannot_be_read_is_told_all_the_same(box, damage):
+    box.applied()
+    Path(box.layout.generation(2)).mkdir()
+    if damage is not None:
+        Path(box.layout.generation(2), "bundle.json").write_text(damage)
+    newest, first = body(box)["generations"]
+    assert (newest["number"], newest["applied"], newest["revision"], newest["good"]) == (2, None, None, False)
+    assert (newest["at"] is None) is (damage is None)
+    assert first["good"] is True
 
 
 # --- figures

@@ -9,6 +9,7 @@ from sqlalchemy import update
 from api.clock import now
 from api.hello import Hello
 from api.registry import Registry
+from api.run_result import apply_told
 from api.tables import Audit, Run, RunLock, Station
 from tests.api.run_kit import shell, wait_for
 from tests.api.stations_kit import Machine, applied, put
@@ -67,6 +68,11 @@ BAD = [
     {"action": "apply", "target": {"room": "hall_a"}, "minutes": 5},
     {"action": "stop", "target": {"room": "hall_a"}, "force": True},
     {"action": "apply", "target": {"room": "hall_a"}, "reason": "x"},
+    {"action": "apply", "target": {"station": "a1"}, "generation": 3},
+    {"action": "rollback", "target": {"station": "a1"}, "generation": 0},
+    {"action": "rollback", "target": {"station": "a1"}, "generation": 2**31},
+    {"action": "rollback", "target": {"station": "a1"}, "generation": "3"},
+    {"action": "rollback", "target": {"station": "a1"}, "generation": True},
 ]
 
 
@@ -317,6 +323,30 @@ def test_a_text_of_a_caller_is_never_a_template(managing, project):
     assert caller.ended(caller.start("rollback", station="a1", reason=evil))["state"] == "succeeded"
     assert (project.trace / "a1").read_text() == evil
     assert not (project.trace / "evil").exists()
+
+
+def test_a_generation_to_go_back_to_reaches_the_playbook_and_is_kept_by_a_retry(managing, project):
+    open_gate = gate(project)
+    write = shell("echo {{ generation | default('newest') }} >> {{ trace }}/{{ inventory_hostname }}.generation")
+    project.playbook("rollback", write, shell("exit 1"))
+    caller = managing(runs_at_once=1)
+    busy = caller.start()
+    caller.reached(busy, "running")
+    runs = [caller.start("rollback", station="a1", **more) for more in ({"generation": 3}, {"generation": 4}, {})]
+    assert len(set(runs)) == 3
+    assert caller.start("rollback", station="a1") == runs[2]
+    open_gate()
+    assert {caller.ended(one)["state"] for one in runs} == {"failed"}
+    again = caller.post(f"/v1/runs/{runs[0]}/retry").json()
+    assert again["parameters"] == {"generation": 3}
+    caller.ended(again["id"])
+    assert (project.trace / "a1.generation").read_text().split() == ["3", "4", "newest", "3"]
+
+
+def test_a_run_keeps_what_the_applier_said_without_its_empty_lists():
+    told = {"result": "changed", "restarted": ["u"], "interrupts": ["u"], "stopped": [], "diff": [{"prepared": "x"}]}
+    assert apply_told(told) == {"result": "changed", "restarted": ["u"], "interrupts": ["u"]}
+    assert len(apply_told({**told, "interrupts": ["u"] * 999})["interrupts"]) == 100
 
 
 def test_the_rows_of_a_folded_run_need_no_process(managing, project):

@@ -56,10 +56,10 @@ def test_an_operators_word_is_read_as_meant(given, meant):
 
 def test_on_air_needs_minutes_and_verbs_are_a_fixed_list():
     with pytest.raises(deploy.Refused, match="minutes=60"):
-        deploy.verb_request("on-air", {}, False)
+        deploy.verb_request("on-air", {}, False, False)
     with pytest.raises(deploy.Refused, match="no verb 'reboot'"):
-        deploy.verb_request("reboot", {}, False)
-    assert deploy.verb_request("on-air", {"minutes": "0"}, False)["minutes"] == "0"
+        deploy.verb_request("reboot", {}, False, False)
+    assert deploy.verb_request("on-air", {"minutes": "0"}, False, False)["minutes"] == "0"
 
 
 def test_results_become_what_the_recap_counts():
