@@ -10,14 +10,29 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.concurrency import run_in_threadpool
 
-from api import checks, health, logs, metrics, openapi, problems, roles, rooms, runs, schedule, stations, tokens
+from api import (
+    checks,
+    figures,
+    health,
+    lines,
+    logs,
+    metrics,
+    openapi,
+    problems,
+    roles,
+    rooms,
+    runs,
+    schedule,
+    stations,
+    tokens,
+)
 from api.guard import Door
 from api.logging import Observed
 from api.manager import Manager
 from api.settings import Settings
 from api.straight import Straight
 
-RESOURCES = (health, tokens, stations, runs, checks, roles, rooms, schedule, metrics, logs)
+RESOURCES = (health, tokens, stations, lines, figures, runs, checks, roles, rooms, schedule, metrics, logs)
 """Modules with a `router`; a resource is added here and nowhere else."""
 
 

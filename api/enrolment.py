@@ -92,7 +92,7 @@ class EnrolmentAnswer(BaseModel):
 
 
 def enrol(
-    registry: Registry, session: Session, asked: EnrolmentRequest, proven: str | None
+    registry: Registry, session: Session, asked: EnrolmentRequest, proven: str | None, address: str
 ) -> EnrolmentAnswer | Problem:
     """Take one question of a machine.
 
@@ -101,6 +101,7 @@ def enrol(
         session: of a writing transaction, which is to be committed also when a problem is returned.
         asked: what it brings.
         proven: id of the station whose former secret signed the question while it rotates.
+        address: where the question came from; kept until hellos tell it.
     """
     claim_hash = hashlib.sha256(asked.claim.encode()).hexdigest()
     row = session.scalar(select(Station).where(Station.claim_hash == claim_hash))
@@ -115,7 +116,10 @@ def enrol(
             return made
         row = made
     row.asked_at = now()
-    reason = _by_token(registry, session, row, asked.token) if row.enrolment == "waiting" else ""
+    reason = ""
+    if row.enrolment == "waiting":
+        row.address = address[:64]
+        reason = _by_token(registry, session, row, asked.token)
     if row.enrolment in ("refused", "replaced"):
         return Problem(
             403,

@@ -99,7 +99,8 @@ class Inventory:
         self._seen: str | None = None
         self._subscribers: list[Callable[[Snapshot], None]] = []
         self._refusals: list[Callable[[list[Finding]], None]] = []
-        self._check_lock = threading.Lock()
+        self.checking = threading.Lock()
+        """Held while a state is judged because somebody asks."""
         self._look_lock = threading.Lock()
         self._checked: tuple[float, Newest] = (0.0, self._newest)
 
@@ -183,7 +184,7 @@ class Inventory:
         Callers who wait share the check that began after they came.
         """
         came = now()
-        with self._check_lock:
+        with self.checking:
             if self._checked[0] >= came:
                 return self._checked[1]
             began = now()

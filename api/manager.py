@@ -11,6 +11,7 @@ from typing import Protocol
 from api.clock import now
 from api.database import Database
 from api.guard import RateLimit
+from api.history import History
 from api.inventory import Inventory
 from api.metrics import Requests
 from api.push import Push
@@ -54,7 +55,8 @@ class Manager:
         self.runs = Queue(self)
         self.schedule = Schedule(self)
         retention = Retention(settings, self.database)
-        self.parts: list[Part] = [self.inventory, self.registry, self.runs, self.schedule, retention]
+        history = History(self.registry, self.database)
+        self.parts: list[Part] = [self.inventory, self.registry, self.runs, self.schedule, retention, history]
         self.push: Push | None = None
         if settings.push:
             self.push = Push(self)

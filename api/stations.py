@@ -156,7 +156,7 @@ def enrol(
     registry = registry_of(request)
     with registry.database.writing() as session:
         proven = enrolment.proof(registry, session, request.headers, body)
-        answer = enrolment.enrol(registry, session, asked, proven)
+        answer = enrolment.enrol(registry, session, asked, proven, address_of(request))
     if isinstance(answer, Problem):
         raise answer
     registry.forget_identity(answer.id)

@@ -112,6 +112,19 @@ class Wanted(Base):
     at: Mapped[float]
 
 
+class Sample(Base):
+    """What a station said of itself in a minute, kept for hours (`api/history.py`)."""
+
+    __tablename__ = "samples"
+
+    station: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """Its name in the inventory."""
+    at: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False, index=True)
+    """Start of the minute."""
+    figures: Mapped[dict[str, Any]]
+    """Names to numbers."""
+
+
 class Run(Base):
     """One execution of a playbook."""
 

@@ -49,7 +49,8 @@ class Scene:
 
     def __init__(self, folder, **settings) -> None:
         event = SmallEvent(folder / "project")
-        self.api = Api(Settings(data=folder / "data", project=event.folder, inventory=event.inventory, **settings))
+        places = {"data": folder / "data", "project": event.folder, "inventory": event.inventory}
+        self.api = Api(Settings(**{**places, **settings}))
         self.manager = self.api.manager
         self.manager.open_limit = RateLimit(10_000)
         self.token = functools.cache(self.api.token)
@@ -80,6 +81,13 @@ class Scene:
         machine = Machine(station, macs=[f"02:00:00:00:0{1 if station < 'b' else 2}:0a"], seed=new_id())
         answer = machine.enrol(self.api)
         assert answer.status_code == 202, answer.text
+        return machine.id
+
+    def stranger(self) -> str:
+        """Id of a machine that the inventory does not know."""
+        machine = Machine("stranger", seed=new_id())
+        answer = machine.enrol(self.api)
+        assert answer.json()["state"] == "unassigned", answer.text
         return machine.id
 
     def enrolled(self, station: str) -> None:

@@ -16,7 +16,12 @@ from tests.api.stations_kit import put
 EXAMPLES = 20
 """For each operation, beside those that cover each keyword of its schemas once."""
 
-RULES = ("POST /v1/runs", "POST /v1/enrolments", "GET /v1/stations/{name}/journal")
+RULES = (
+    "POST /v1/runs",
+    "POST /v1/enrolments",
+    "GET /v1/stations/{name}/journal",
+    "GET /v1/stations/{id}/lines",
+)
 """Operations with rules that a schema cannot tell: names that the inventory has, keys that belong to their kind,
 what does not go together."""
 BEYOND_SCHEMA = {"positive_data_acceptance": {"expected-statuses": ["2xx", 401, 403, 404, 409, 422, 429]}}
@@ -35,13 +40,14 @@ class Described(Scene):
                 self.run(station, state) for station in ROOMS["hall_a"] for state in ("failed", "failed", "queued")
             ],
             "stations": [*ROOMS["hall_a"], *(self.waiting("b1") for _ in range(6))],
+            "machines": [self.stranger() for _ in range(2)],
             "rooms": list(ROOMS),
             "tokens": [create_token(self.manager.database, "read")[0] for _ in range(3)],
             "roles": ["ingest", "encode"],
         }
         bound = {
             "path.run_id": "runs", "path.token_id": "tokens", "path.name": "stations", "path.role": "roles",
-            "path.room": "rooms",
+            "path.room": "rooms", "path.id": "machines",
             "query.room": "rooms", "query.station": "stations", "query.before": "runs",
         }  # fmt: skip
         config = schemathesis.Config.from_dict(
