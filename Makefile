@@ -4,17 +4,21 @@ SHELL := /bin/bash -o pipefail
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.requirements
+PAGES := api/pages
+VENDOR := $(PAGES)/static/vendor
+FRONT_END := htmx.org/dist/htmx.min.js htmx.org/dist/ext/hx-sse.min.js hls.js/dist/hls.light.min.js
 
 # Debian packages that the lab, the tests and the demo use on this machine (stations get theirs from the catalogue)
 HOST_PACKAGES := python3-venv ffmpeg iproute2 mmdebstrap nginx-light openssh-client openssh-server procps rclone strace \
-	systemd-journal-remote systemd-container e2fsprogs fonts-dejavu-core git python3-asyncssh postgresql
+	systemd-journal-remote systemd-container e2fsprogs fonts-dejavu-core git python3-asyncssh postgresql \
+	chromium
 
-.PHONY: help venv packages lock check lint unit test soak demo docs clean bench-apply bench-edit bench-hello bench-runs
+.PHONY: help venv packages lock check lint unit test soak demo docs pictures clean bench-apply bench-edit bench-hello bench-pages bench-runs
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-venv: $(STAMP) ## make .venv with everything in it
+venv: $(STAMP) $(VENDOR)/.packages ## make .venv with everything in it, and fetch what the page loads
 
 $(STAMP): requirements.lock pyproject.toml | packages
 	python3 -m venv $(VENV)
@@ -22,8 +26,14 @@ $(STAMP): requirements.lock pyproject.toml | packages
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
+$(VENDOR)/.packages: $(PAGES)/package-lock.json | packages
+	cd $(PAGES) && npm ci --ignore-scripts --no-progress --loglevel=error
+	mkdir -p $(VENDOR)
+	cp $(addprefix $(PAGES)/node_modules/,$(FRONT_END)) $(VENDOR)/
+	touch $@
+
 packages: ## install the Debian packages that are missing
-	@missing=$$(for package in $(HOST_PACKAGES); do dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done); \
+	@missing=$$(command -v npm >/dev/null || echo npm; for package in $(HOST_PACKAGES); do dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done); \
 	if [ -n "$$missing" ]; then \
 		echo "installing:" $$missing; \
 		export DEBIAN_FRONTEND=noninteractive; \
@@ -32,6 +42,7 @@ packages: ## install the Debian packages that are missing
 	fi
 
 lock: venv ## pin all requirements again, with hashes
+	cd $(PAGES) && npm update --package-lock-only --loglevel=error
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 --upgrade requirements.in -o requirements.lock
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 --constraint requirements.lock api/requirements.in -o api/requirements.lock
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 --upgrade bench/requirements.in -o bench/requirements.lock
@@ -62,6 +73,11 @@ demo: venv ## a conference in a box: two rooms, six stations, a talk from camera
 docs: venv ## write the generated reference pages
 	$(BIN)/python -m stationmaster.reference docs
 
+pictures: venv ## renew the pictures of the documentation, from the lab's tests
+	$(BIN)/python -m pytest tests/pages/test_lab.py -m "not soak"
+	mkdir -p docs/pictures
+	cp $$(cat README.md docs/*.md | grep -oE 'pictures/[a-z-]+\.png' | sort -u | sed 's|^|.state/|') docs/pictures/
+
 bench-apply: venv ## how fast an apply is, against its rivals
 	$(BIN)/python -m bench.apply
 
@@ -74,7 +90,10 @@ bench-runs: venv ## what a run through the manager costs over bare ansible-playb
 bench-hello: venv ## how many hellos a second the manager takes, against a bare endpoint
 	$(BIN)/python -m bench.hello
 
+bench-pages: venv ## what 20 open pages cost the manager with 200 stations
+	$(BIN)/python -m bench.pages
+
 clean: ## remove all that the other targets made
 	@if [ -x $(BIN)/ansible-playbook ]; then $(BIN)/python -m stationmaster.lab clean .; fi
-	rm -rf $(VENV) .venv-bench .state .ansible build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(PAGES)/node_modules $(VENDOR) $(VENV) .venv-bench .state .ansible build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

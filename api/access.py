@@ -18,10 +18,11 @@ from api.database import Database
 from api.problems import Problem
 from api.tables import Audit, Token
 
-Scope = Literal["read", "operate", "admin", "enrol"]
+Scope = Literal["read", "operate", "admin", "enrol", "board"]
 """`read` sees everything, `operate` also starts runs, `admin` also accepts stations and manages tokens; a token of
-scope `enrol` does nothing but bring stations of its room to their secret."""
-SCOPES: tuple[Scope, ...] = ("read", "operate", "admin", "enrol")
+scope `enrol` does nothing but bring stations of its room to their secret, and one of scope `board` shows the status
+board and nothing else."""
+SCOPES: tuple[Scope, ...] = ("read", "operate", "admin", "enrol", "board")
 RANK = {"read": 1, "operate": 2, "admin": 3}
 PREFIX = "smt_"
 """Begin of each token, so that scanners of repositories recognise one that was committed by mistake."""
@@ -92,7 +93,16 @@ def revoke_token(database: Database, identity: str) -> bool:
 def find_token(database: Database, secret: str) -> Token | None:
     """Return the valid token with this text, or None."""
     with database.reading() as session:
-        token = session.scalar(select(Token).where(Token.hash == hash_of(secret)))
+        return _valid(session.scalar(select(Token).where(Token.hash == hash_of(secret))))
+
+
+def valid_token(database: Database, identity: str) -> Token | None:
+    """Return the token with this id while it is valid, or None."""
+    with database.reading() as session:
+        return _valid(session.get(Token, identity))
+
+
+def _valid(token: Token | None) -> Token | None:
     if token is None or token.revoked_at is not None or (token.expires_at or float("inf")) <= now():
         return None
     return token

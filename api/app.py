@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware.gzip import GZipMiddleware
 
 from api import (
     checks,
@@ -18,6 +19,7 @@ from api import (
     logs,
     metrics,
     openapi,
+    pages,
     problems,
     roles,
     rooms,
@@ -50,6 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
             await run_in_threadpool(manager.start)
             yield
         finally:
+            await app.state.media.close()
             await run_in_threadpool(manager.stop)
 
     app = FastAPI(
@@ -61,12 +64,15 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.manager = manager
+    # innermost, so that a hello does not go through it; it leaves streams of events alone
+    app.add_middleware(GZipMiddleware, compresslevel=6)
     app.add_middleware(Straight, operations={("POST", stations.HELLO_PATH): stations.hello})
     app.add_middleware(Door)
     app.add_middleware(Observed, count=manager.requests.count)
     problems.install(app)
     for resource in RESOURCES:
         app.include_router(resource.router)
+    pages.install(app)
     # FastAPI reads a route at its first use, holding warnings back for the whole process as it does so: done here, once
     for _ in iter_route_contexts(app.routes):
         pass

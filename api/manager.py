@@ -48,6 +48,8 @@ class Manager:
         self.identity = self._kept("identity", lambda: secrets.token_hex(8))
         """Which data folder this is, among several managers on one database."""
         self.registry = Registry(self, self._kept("station-key", lambda: secrets.token_hex(32)))
+        self.page_key = self._kept("page-key", lambda: secrets.token_hex(32))
+        """Signs the cookies of the page."""
         self.requests = Requests()
         self.ending = threading.Event()
         """Set as soon as the manager is told to end, so that answers which last do not keep it."""

@@ -12,6 +12,7 @@ from api.clock import now, told
 from api.inventory import Snapshot
 from api.problems import RESPONSES, ProblemDocument, not_found
 from api.schedule import TalkEntry, entry
+from stationmaster.addresses import SERVICES_GROUP
 
 router = APIRouter(prefix="/v1/rooms", tags=["rooms"], responses=RESPONSES)
 
@@ -66,31 +67,53 @@ class Room(BaseModel):
 @router.get("")
 def list_rooms(request: Request, _principal: Reader) -> list[Room]:
     """List the rooms, in the inventory's order."""
-    snapshot = request.app.state.manager.inventory.current()
-    views = _views(request)
-    return [_room(request, snapshot, name, views) for name in snapshot.event.rooms]
+    manager = request.app.state.manager
+    return all_rooms(manager, views_by_name(manager))
 
 
 @router.get("/{room}", responses={404: {"model": ProblemDocument, "description": "No such room"}})
 def read_room(request: Request, _principal: Reader, room: str) -> Room:
     """Tell of one room what is wanted and what is, and its talks now and next."""
-    snapshot = request.app.state.manager.inventory.current()
+    manager = request.app.state.manager
+    snapshot = manager.inventory.current()
     if room not in snapshot.event.rooms:
         raise not_found("room", room[:80])
-    return _room(request, snapshot, room, _views(request))
+    return _room(manager, snapshot, room, views_by_name(manager))
 
 
-def _views(request: Request) -> dict[str, Any]:
-    return {view.name: view for view in request.app.state.manager.registry.views() if view.name is not None}
+def all_rooms(manager: Any, views: dict[str, Any]) -> list[Room]:
+    """Return all rooms, in the inventory's order; Problem 503 without a usable inventory."""
+    snapshot = manager.inventory.current()
+    return [_room(manager, snapshot, name, views) for name in snapshot.event.rooms]
 
 
-def _room(request: Request, snapshot: Snapshot, name: str, views: dict[str, Any]) -> Room:
-    manager, at = request.app.state.manager, now()
-    stations = [
-        _station(station, views.get(station), manager.inventory.wanted_of(station), at)
-        for station in snapshot.stations_of(name)
-    ]
-    stations.sort(key=lambda station: WORST_FIRST.index(station.state))
+def services(manager: Any, views: dict[str, Any]) -> Room | None:
+    """Return the stations that belong to no room as if they were in one; None if there are none. Problem 503."""
+    snapshot = manager.inventory.current()
+    names = [name for name in snapshot.event.stations if snapshot.room_of(name) is None]
+    if not names:
+        return None
+    found = _stations(manager, names, views, now())
+    return Room(
+        name=SERVICES_GROUP, title="Services", number=None, state=found[0].state, on_air_until=None, now=None,
+        next=None, stations=found,
+    )  # fmt: skip
+
+
+def _stations(manager: Any, names: list[str], views: dict[str, Any], at: float) -> list[RoomStation]:
+    """Return stations, the worst first."""
+    found = [_station(name, views.get(name), manager.inventory.wanted_of(name), at) for name in names]
+    return sorted(found, key=lambda station: WORST_FIRST.index(station.state))
+
+
+def views_by_name(manager: Any) -> dict[str, Any]:
+    """Return the view of each station of the inventory by its name."""
+    return {view.name: view for view in manager.registry.views() if view.name is not None}
+
+
+def _room(manager: Any, snapshot: Snapshot, name: str, views: dict[str, Any]) -> Room:
+    at = now()
+    stations = _stations(manager, snapshot.stations_of(name), views, at)
     current, following = manager.schedule.plan().now_and_next(name, at)
     on_air = [station.on_air_until for station in stations if station.on_air_until]
     room = snapshot.event.rooms[name]

@@ -115,6 +115,8 @@ def run(
                 MARK: job["run"],
                 "AWX_LIB_DIRECTORY": str(CALLBACK),
                 "STATIONMASTER_EVENTS": str(events),
+                # ansible-runner names its own folder, which would be instead of the one in ansible.cfg
+                "ANSIBLE_CALLBACK_PLUGINS": str(project / "plugins" / "callback"),
                 "ANSIBLE_HOST_KEY_CHECKING": "True",
                 "ANSIBLE_SSH_ARGS": ssh_arguments(project, private / "known_hosts", ssh),
                 "ANSIBLE_NOCOLOR": "1",

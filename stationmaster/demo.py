@@ -169,8 +169,12 @@ def show_manager(chosen: str, event: Event, began: float) -> None:
             raise DemoFailed("the manager made no token; what went wrong is said above")
         authority = Path(".state/manager") / event.name / "ca.pem"
         address = f"https://{name_or_address(event, name)}:8443"
-        print(f"\nThe manager, with a token for everything:\n\n  export STATIONMASTER_MANAGER={address}")
-        print(f"  export STATIONMASTER_CA={authority} STATIONMASTER_TOKEN={made.stdout.strip()}")
+        token = made.stdout.strip()
+        print(f"\nThe manager: open {address} in a browser and sign in with this token, which may do everything:\n")
+        print(f"  {token}\n")
+        print(f"The browser does not know the authority of its certificate, which is {authority}.")
+        print(f"\nThe same from a terminal:\n\n  export STATIONMASTER_MANAGER={address}")
+        print(f"  export STATIONMASTER_CA={authority} STATIONMASTER_TOKEN={token}")
         room, station = next(((s.room.name, s.name) for s in event.stations.values() if s.room), ("ROOM", "STATION"))
         told = {
             "status": "all stations, and the machines that wait to be let in",

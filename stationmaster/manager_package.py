@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,10 @@ PYTHON = "3.11"
 GLIBC = (36, 17, 12, 5)
 """Minor version of Debian 12's glibc, and the older ones that have a name of their own among wheel platforms."""
 DOWNLOAD_SECONDS = 900
-UNWANTED = ("__pycache__", ".git", ".state", ".ansible")
+UNWANTED = ("__pycache__", ".git", ".state", ".ansible", "node_modules")
+PAGES = Path("api/pages")
+VENDORED = re.compile(r'"/static/(vendor/[^"]+)"')
+"""What a template of the page loads that is no file of the checkout: `make venv` fetches it."""
 
 
 class PackageError(Exception):
@@ -55,7 +59,19 @@ def manager_of(event: Event) -> str:
 
 
 def code(checkout: Path = CHECKOUT, folder: Path = BUILD) -> Path:
-    """Pack the checkout's code; return the archive, `code-<hash>.tar.gz`."""
+    """Pack the checkout's code, with what the page loads; return the archive, `code-<hash>.tar.gz`.
+
+    Raises:
+        PackageError: something that the page loads was not fetched yet.
+    """
+    pages = checkout / PAGES
+    loaded = {name for path in pages.glob("templates/*") for name in VENDORED.findall(path.read_text("utf-8"))}
+    missing = sorted(name for name in loaded if not (pages / "static" / name).is_file())
+    if missing:
+        raise PackageError(
+            f"the manager's page loads what is not in {PAGES}/static: {', '.join(missing)}; run 'make venv', which "
+            "fetches it"
+        )
     return _pack(checkout, [checkout / name for name in CODE], folder, "code")
 
 

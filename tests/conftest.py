@@ -9,7 +9,7 @@ SHARED = {"tests/e2e"}
 """Folders whose files share a lab; elsewhere each file has its own."""
 
 
-MANAGER = [Path(__file__).parent / name for name in ("api", "agent")]
+MANAGER = [Path(__file__).parent / name for name in ("api", "agent", "pages")]
 """Tests there start a manager, which judges its inventory in a process of its own: seconds each, not fast checks."""
 
 

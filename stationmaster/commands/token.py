@@ -15,7 +15,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     create = verbs.add_parser("create", help="make a token and print it, once")
-    create.add_argument("--scope", required=True, choices=["read", "operate", "admin", "enrol"])
+    create.add_argument("--scope", required=True, choices=["read", "operate", "admin", "enrol", "board"])
     create.add_argument("--room", help="the only room that it may change or enrol stations of")
     create.add_argument("--days", type=float, help="days until it expires (default: never)")
     create.add_argument("--note", default="", help="what it is for")

@@ -1,10 +1,7 @@
 """Agents as units of real stations, and a manager beside them: what only a real systemd and real SSH can show."""
 
 import json
-import socket
 import ssl
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,8 +12,8 @@ import yaml
 from api.access import create_token
 from api.database import Database
 from tests.agent.test_agent import certificate
-from tests.api.conftest import Served
-from tests.labkit import CHECKOUT, Lab, until
+from tests.api.near import Near, project_with
+from tests.labkit import Lab, until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -35,42 +32,6 @@ SLOW = """\
     - name: Take long
       ansible.builtin.command: sleep 60
 """
-
-
-class Near(Served):
-    """A manager on the lab's bridge, with TLS."""
-
-    def __init__(self, data, certificate, *arguments, **environment):
-        self.certificate = certificate
-        super().__init__(data, "--host", GATEWAY, *arguments, **environment)
-
-    def start(self):
-        self.port, self.url = PORT, f"https://{GATEWAY}:{PORT}"
-        command = [sys.executable, "-m", "stationmaster", "serve", "--data", self.data, "--port", self.port]
-        with (self.data.parent / "serve.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*map(str, command), *self.arguments], cwd=CHECKOUT, stdout=log, stderr=log, env=self.environment
-            )
-
-        def answers():
-            with socket.socket() as probe:
-                return probe.connect_ex((GATEWAY, PORT)) == 0
-
-        assert until(answers, 60), (self.data.parent / "serve.log").read_text()
-
-
-def project_with(folder, **playbooks):
-    """The checkout by links, with some playbooks of the test's own."""
-    (folder / "playbooks").mkdir(parents=True)
-    for each in CHECKOUT.iterdir():
-        if each.name != "playbooks":
-            (folder / each.name).symlink_to(each)
-    for each in (CHECKOUT / "playbooks").iterdir():
-        if each.stem not in playbooks:
-            (folder / "playbooks" / each.name).symlink_to(each)
-    for name, text in playbooks.items():
-        (folder / f"playbooks/{name}.yml").write_text(text)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +59,7 @@ def stage(tmp_path_factory):
         try:
             arguments = ("-i", str(lab.inventory), "--certificate", own, "--key", key)
             lab.playbook("site.yml")
-            manager = Near(folder / "data", own, *arguments, **settings)
+            manager = Near(folder / "data", GATEWAY, PORT, *arguments, **settings)
             headers = {"Authorization": f"Bearer {operator}"}
             context = ssl.create_default_context(cafile=own)
             with httpx2.Client(base_url=manager.url, headers=headers, verify=context, timeout=30) as client:
