@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -112,8 +112,8 @@ def serve_bare(port: int) -> None:
     uvicorn.run(app, port=port, log_level="error", access_log=False)
 
 
-def enrol(data: Path, count: int) -> None:
-    """Put so many stations into the database of a manager that has started, and their secrets into a file."""
+def enrol(data: Path, names: Sequence[str]) -> None:
+    """Put stations into the database of a manager that has started, and their secrets into a file."""
     from api.database import Database
     from api.registry import Registry
     from api.tables import Station
@@ -123,12 +123,12 @@ def enrol(data: Path, count: int) -> None:
     registry = Registry(manager, (data / "station-key").read_text())
     rows = []
     with database.writing() as session:
-        for number in range(count):
+        for number, name in enumerate(names):
             identity, boot = str(uuid.uuid4()), str(uuid.uuid4())
             session.add(
                 Station(
-                    id=identity, name=f"station-{number}", enrolment="enrolled", macs=[mac(number)],
-                    hostname=f"station-{number}", host_keys=[], claim_hash=None, claimed_at=0.0, asked_at=0.0,
+                    id=identity, name=name, enrolment="enrolled", macs=[mac(number)],
+                    hostname=name, host_keys=[], claim_hash=None, claimed_at=0.0, asked_at=0.0,
                     secret_number=1, rotating=False, created_at=0.0, left_boots=[], counter=0, said={},
                 )
             )  # fmt: skip
@@ -170,7 +170,8 @@ def _processors() -> list[int]:
 # --- load
 
 
-async def _answered(reader: asyncio.StreamReader) -> None:
+async def answered(reader: asyncio.StreamReader) -> None:
+    """Read an answer to a hello; Failed for one that is not 200."""
     head = await reader.readuntil(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 200"):
         raise Failed(f"{head!r} {await reader.read(1000)!r}")
@@ -185,7 +186,7 @@ async def rate(port: int, requests: list[list[bytes]]) -> float:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for request in mine:
             writer.write(request)
-            await _answered(reader)
+            await answered(reader)
         writer.close()
 
     began = time.perf_counter()
@@ -204,7 +205,7 @@ async def pace(port: int, stations: list[Simulated], seconds: float) -> list[flo
             start = time.perf_counter()
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(request)
-            await _answered(reader)
+            await answered(reader)
             took.append(time.perf_counter() - start)
             writer.close()
             offset += INTERVAL
@@ -234,7 +235,7 @@ def _shares(stations: list[Simulated], connections: int, count: int) -> Iterator
 def measure(options: argparse.Namespace, data: Path) -> dict[str, Any]:
     """Measure rates in turns, then the pace of an event."""
     servers = {kind: Server(kind, data) for kind in ("bare", "manager")}
-    enrol(data, options.stations)
+    enrol(data, [f"station-{number}" for number in range(options.stations)])
     rates: dict[str, list[float]] = {kind: [] for kind in servers}
     try:
         os.sched_setaffinity(0, {_processors()[-1]})

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from bench import apply, contenders, figures
+from bench import apply, contenders, figures, pages
+from bench.hello import Failed
 
 RUNS = {
     "raw": [2.0, 1.0, 9.0],
@@ -135,3 +136,12 @@ def test_the_size_can_be_chosen(monkeypatch):
     with pytest.raises(contenders.Failed):
         apply.main(["--stations", "3", "--units", "2", "--runs", "1"])
     assert seen == [(3, 2)]
+
+
+def test_a_change_counts_until_each_page_was_told_of_it():
+    made = [("hall_1", 10.0), ("hall_2", 20.0)]
+    one = [("hall_1", "ready", 9.0), ("hall_2", "failed", 20.5), ("hall_1", "failed", 11.0)]
+    two = [("hall_1", "failed", 10.5), ("hall_2", "late", 20.5), ("hall_2", "failed", 22.0)]
+    assert pages.delays(made, [one, two]) == [[1.0, 0.5], [0.5, 2.0]]
+    with pytest.raises(Failed, match="1 pages were not told that hall_2 failed"):
+        pages.delays(made, [one, two[:1]])
