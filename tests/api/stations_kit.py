@@ -22,6 +22,12 @@ def mac_of(name):
     return f"02:00:00:00:01:{list(ROOMS).index(name) + 10:02x}"
 
 
+def fresh_mac():
+    """A MAC address that no other machine of this process has, however many there are."""
+    number = next(NUMBERS)
+    return f"02:00:00:01:{number >> 8:02x}:{number & 255:02x}"
+
+
 def host_key(seed="x"):
     blob = len(b"ssh-ed25519").to_bytes(4) + b"ssh-ed25519" + (32).to_bytes(4) + seed.encode().ljust(32, b".")[:32]
     return "ssh-ed25519 " + base64.b64encode(blob).decode()
@@ -63,7 +69,7 @@ class Machine:
 
     def __init__(self, name="hall-a-cam", macs=None, seed=None):
         self.name = name
-        self.macs = macs or [mac_of(name) if name in ROOMS else f"02:00:00:01:{next(NUMBERS):02x}:00"]
+        self.macs = macs or [mac_of(name) if name in ROOMS else fresh_mac()]
         self.seed = seed or name
         self.claim = secrets.token_urlsafe(32)
         self.boot = str(uuid.uuid4())
