@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
+from fastapi.responses import RedirectResponse, StreamingResponse
 
 from api.access import address_of, find_token
 from api.pages import render, rooms
@@ -42,12 +42,7 @@ def show(request: Request, token: Annotated[str | None, Query(max_length=200)] =
             )  # fmt: skip
         return give_cookie(request, RedirectResponse("/board", 303), found.id, BOARD)
     board_of(request)
-    return _page(request)
-
-
-def _page(request: Request) -> HTMLResponse:
-    found = rooms.read(request.app.state.manager)
-    return render.page(request, None, "board", found=found, **rooms.worst(found))
+    return render.page(request, None, "board", found=rooms.read(manager))
 
 
 @router.get("/changes")

@@ -104,8 +104,11 @@ Viewer = Annotated[Session, Depends(session_of)]
 
 
 async def form_of(request: Request) -> dict[str, str]:
-    """Return the fields of a form."""
-    return dict(parse_qsl((await request.body()).decode("utf-8", "replace"), max_num_fields=100))
+    """Return the fields of a form; Problem 422 for one with more fields than any of ours has."""
+    try:
+        return dict(parse_qsl((await request.body()).decode("utf-8", "replace"), max_num_fields=100))
+    except ValueError as error:
+        raise Problem(422, "InvalidForm", "The form has too many fields.", "Send the form of the page.") from error
 
 
 def check_origin(request: Request) -> None:
@@ -125,7 +128,7 @@ async def changed(request: Request, session: Viewer) -> dict[str, str]:
     """Return the fields of a form that changes something, once it is sure that the page itself sent it."""
     check_origin(request)
     form = await form_of(request)
-    word = request.headers.get("x-form-word") or form.pop("word", "")
+    word = form.pop("word", "")
     if not hmac.compare_digest(hashlib.sha256(word.encode()).digest(), hashlib.sha256(session.word.encode()).digest()):
         raise Problem(403, "StaleForm", "The form is not of this session.", "Load the page again and send it anew.")
     return form

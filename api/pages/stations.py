@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -55,8 +54,7 @@ async def changes(request: Request, session: Viewer, name: str) -> StreamingResp
             return {}
         return {part: render.fragment(f"station-{part}", **told) for part in ("now", "details")}
 
-    content: AsyncIterator[str] = stream(manager, Cards(draw))
-    return answer(content)
+    return answer(stream(manager, Cards(draw)))
 
 
 @router.get("/{name}/journal")

@@ -1,12 +1,15 @@
 """The pages of runs, against a queue that stands still."""
 
 import re
+from typing import get_args
 
 import pytest
 from markupsafe import escape
 
 from api.access import create_token
 from api.clock import now
+from api.pages import run_plan
+from api.run_request import Action
 from tests.pages.conftest import signed_in, word_of
 
 
@@ -73,6 +76,10 @@ def test_what_a_dry_run_showed_is_done_once_however_often_it_is_pressed(scene, b
     assert len(ways) == 1
     told = scene.api.get(f"/v1{ways.pop()}", headers=scene.token("read")).json()
     assert (told["action"], told["stations"], told["parameters"]) == ("apply", ["a1"], {"force": True})
+
+
+def test_each_action_of_the_api_can_be_chosen():
+    assert set(run_plan.MEANING) == set(get_args(Action))
 
 
 def test_what_a_dry_run_did_not_reach_is_not_called_safe(scene, browser):

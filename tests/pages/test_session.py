@@ -100,6 +100,12 @@ def test_minutes_that_are_none_are_refused_with_a_reason(scene, browser, minutes
     assert "<b>" not in answer.text
 
 
+def test_a_form_of_too_many_fields_is_refused_from_anybody(browser):
+    answer = browser.post("/sign-in", data={f"field{number}": "x" for number in range(101)})
+    assert answer.status_code == 422
+    assert "too many fields" in answer.text
+
+
 def test_a_browser_keeps_the_static_files(browser):
     first = browser.get("/static/style.css")
     assert first.headers["cache-control"] == "no-cache"
