@@ -4,6 +4,10 @@ SHELL := /bin/bash -o pipefail
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.requirements
+# tests start hundreds of processes of ours: none of them should compile what another one has
+unexport PYTHONDONTWRITEBYTECODE
+# processes that share the long tests; with more, labs that boot side by side wait too long for one another
+WORKERS := 2
 PAGES := api/pages
 VENDOR := $(PAGES)/static/vendor
 FRONT_END := htmx.org/dist/htmx.min.js htmx.org/dist/ext/hx-sse.min.js hls.js/dist/hls.light.min.js
@@ -11,9 +15,9 @@ FRONT_END := htmx.org/dist/htmx.min.js htmx.org/dist/ext/hx-sse.min.js hls.js/di
 # Debian packages that the lab, the tests and the demo use on this machine (stations get theirs from the catalogue)
 HOST_PACKAGES := python3-venv ffmpeg iproute2 mmdebstrap nginx-light openssh-client openssh-server procps rclone strace \
 	systemd-journal-remote systemd-container e2fsprogs fonts-dejavu-core git python3-asyncssh postgresql \
-	chromium
+	chromium python3-aiohttp python3-aio-pika python3-pil rabbitmq-server
 
-.PHONY: help venv packages lock check lint unit test soak demo docs pictures clean bench-apply bench-edit bench-hello bench-pages bench-runs
+.PHONY: help venv packages lock check lint unit test molecule long soak demo docs pictures clean bench-apply bench-edit bench-hello bench-pages bench-runs bench-stills bench-visuals
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,14 +59,22 @@ lint: venv
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --strict -q
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.lint --offline --strict -q
 
 unit: venv
 	$(BIN)/python -m pytest -n 2 -m "not lab and not media and not manager and not slow and not soak"
 
 test: check ## every check, in the lab too
+	@$(BIN)/python -c "from pathlib import Path; from stationmaster.lab import image; \
+		image.ensure(image.role_packages(Path('roles')), print)" # a minute the first time; no test's own
+	@$(MAKE) --no-print-directory molecule
+	@$(MAKE) --no-print-directory long
+
+molecule: venv
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test
-	$(BIN)/python -m pytest -n 2 --durations=30 -m "(lab or media or manager or slow) and not soak"
+
+long: venv
+	$(BIN)/python -m pytest -n $(WORKERS) --durations=30 -m "(lab or media or manager or slow) and not soak"
 
 soak: venv ## what takes long
 	$(BIN)/python -m pytest -m soak
@@ -73,8 +85,8 @@ demo: venv ## a conference in a box: two rooms, six stations, a talk from camera
 docs: venv ## write the generated reference pages
 	$(BIN)/python -m stationmaster.reference docs
 
-pictures: venv ## renew the pictures of the documentation, from the lab's tests
-	$(BIN)/python -m pytest tests/pages/test_lab.py -m "not soak"
+pictures: venv ## renew the pictures of the documentation, from the tests that make them
+	$(BIN)/python -m pytest tests/pages/test_lab.py tests/visuals/test_screen.py -m "not soak"
 	mkdir -p docs/pictures
 	cp $$(cat README.md docs/*.md | grep -oE 'pictures/[a-z-]+\.png' | sort -u | sed 's|^|.state/|') docs/pictures/
 
@@ -92,6 +104,12 @@ bench-hello: venv ## how many hellos a second the manager takes, against a bare 
 
 bench-pages: venv ## what 20 open pages cost the manager with 200 stations
 	$(BIN)/python -m bench.pages
+
+bench-stills: venv ## how many pictures a second reach 1,000 clients, against a plain loop that writes the same bytes
+	$(BIN)/python -m bench.stills
+
+bench-visuals: venv ## how fast visuals reach 1,000 and 10,000 subscribers, against RabbitMQ's STOMP plugin
+	$(BIN)/python -m bench.visuals
 
 clean: ## remove all that the other targets made
 	@if [ -x $(BIN)/ansible-playbook ]; then $(BIN)/python -m stationmaster.lab clean .; fi

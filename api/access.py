@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,14 +14,16 @@ from sqlalchemy.orm import Session
 
 from api.clock import now
 from api.database import Database
+from api.hashes import hash_of
 from api.problems import Problem
 from api.tables import Audit, Token
 
-Scope = Literal["read", "operate", "admin", "enrol", "board"]
+Scope = Literal["read", "operate", "admin", "enrol", "board", "visuals"]
 """`read` sees everything, `operate` also starts runs, `admin` also accepts stations and manages tokens; a token of
-scope `enrol` does nothing but bring stations of its room to their secret, and one of scope `board` shows the status
-board and nothing else."""
-SCOPES: tuple[Scope, ...] = ("read", "operate", "admin", "enrol", "board")
+scope `enrol` does nothing but bring stations of its room to their secret, one of scope `board` shows the status board
+and nothing else, and one of scope `visuals` is for the stations that push slides and texts: it reads who may send them,
+with hashes of passwords that `read` and `operate` do not see, and reports what was sent."""
+SCOPES: tuple[Scope, ...] = ("read", "operate", "admin", "enrol", "board", "visuals")
 RANK = {"read": 1, "operate": 2, "admin": 3}
 PREFIX = "smt_"
 """Begin of each token, so that scanners of repositories recognise one that was committed by mistake."""
@@ -45,11 +46,6 @@ class Principal:
     def may_touch(self, rooms: Iterable[str | None]) -> bool:
         """Tell whether it may change stations of these rooms (None: a station of no room)."""
         return self.room is None or all(room == self.room for room in rooms)
-
-
-def hash_of(token: str) -> str:
-    """Return how a token is stored. It has 256 random bits, so that a plain hash is enough."""
-    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def create_token(
@@ -119,7 +115,11 @@ def address_of(request: Request) -> str:
 def _principal(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Principal:
-    token = find_token(request.app.state.manager.database, credentials.credentials) if credentials else None
+    manager = request.app.state.manager
+    token = find_token(manager.database, credentials.credentials) if credentials else None
+    if token is None and credentials and hash_of(credentials.credentials) in manager.inventory.visuals_tokens():
+        # stations that push slides and texts know one another by a secret of the inventory, and the manager them
+        return Principal("of the inventory", "visuals", None, address_of(request))
     if token is None:
         raise Problem(
             401,
@@ -131,12 +131,19 @@ def _principal(
     return Principal(token.id, token.scope, token.room, address_of(request))
 
 
+def is_enough(scope: str, least: str) -> bool:
+    """Tell whether a token of one scope may do what needs at least another; `visuals` is met by itself and `admin`."""
+    if least in RANK:
+        return RANK.get(scope, 0) >= RANK[least]
+    return scope in (least, "admin")
+
+
 class _Needs:
     def __init__(self, scope: str) -> None:
         self.scope = scope
 
     def __call__(self, principal: Annotated[Principal, Depends(_principal)]) -> Principal:
-        if RANK.get(principal.scope, 0) < RANK[self.scope]:
+        if not is_enough(principal.scope, self.scope):
             raise Problem(
                 403,
                 "ScopeMissing",
@@ -149,6 +156,7 @@ class _Needs:
 Reader = Annotated[Principal, Depends(_Needs("read"))]
 Operator = Annotated[Principal, Depends(_Needs("operate"))]
 Admin = Annotated[Principal, Depends(_Needs("admin"))]
+VisualsStation = Annotated[Principal, Depends(_Needs("visuals"))]
 
 
 def require_rooms(principal: Principal, rooms: Iterable[str | None]) -> None:

@@ -6,10 +6,11 @@ import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import BaseRoute
 
 from api import (
     checks,
@@ -19,14 +20,17 @@ from api import (
     logs,
     metrics,
     openapi,
+    overrides,
     pages,
     problems,
+    radiovis,
     roles,
     rooms,
     runs,
     schedule,
     stations,
     tokens,
+    visuals,
 )
 from api.guard import Door
 from api.logging import Observed
@@ -34,8 +38,38 @@ from api.manager import Manager
 from api.settings import Settings
 from api.straight import Straight
 
-RESOURCES = (health, tokens, stations, lines, figures, runs, checks, roles, rooms, schedule, metrics, logs)
+RESOURCES = (
+    health,
+    tokens,
+    stations,
+    lines,
+    figures,
+    runs,
+    checks,
+    roles,
+    rooms,
+    overrides,
+    schedule,
+    visuals,
+    radiovis,
+    metrics,
+    logs,
+)
 """Modules with a `router`; a resource is added here and nowhere else."""
+
+
+@functools.cache
+def _routes() -> list[BaseRoute]:
+    """Return the routes of the resources and the page, once for all applications of a process.
+
+    FastAPI reads a route at its first use, holding warnings back for the whole process as it does so: done here.
+    """
+    everything = APIRouter()
+    for module in (*RESOURCES, *pages.PAGES):
+        everything.include_router(module.router)
+    for _ in iter_route_contexts(everything.routes):
+        pass
+    return everything.routes
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -70,11 +104,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Door)
     app.add_middleware(Observed, count=manager.requests.count)
     problems.install(app)
-    for resource in RESOURCES:
-        app.include_router(resource.router)
+    app.router.routes.extend(_routes())
     pages.install(app)
-    # FastAPI reads a route at its first use, holding warnings back for the whole process as it does so: done here, once
-    for _ in iter_route_contexts(app.routes):
-        pass
     app.openapi = functools.partial(openapi.document_of, app)  # type: ignore[method-assign]
     return app

@@ -47,6 +47,10 @@ class Snapshot:
     """Differs from that of every other state, also between two dirty ones of a revision."""
     at: float
     """When it came into force."""
+    broadcasters: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    """Who may send slides and texts, as `api.broadcasters` read it; passwords are hashes."""
+    tokens: frozenset[str] = frozenset()
+    """Hashes of the tokens by which servers of slides and texts are known."""
 
     @functools.cached_property
     def _rooms(self) -> dict[str, list[str]]:
@@ -116,6 +120,10 @@ class Inventory:
             worker.end()
         if self._thread.is_alive():
             self._thread.join(4)
+
+    def visuals_tokens(self) -> frozenset[str]:
+        """Return the hashes of the tokens that the inventory in force gives to servers of slides and texts."""
+        return self._snapshot.tokens if self._snapshot else frozenset()
 
     def current(self) -> Snapshot:
         """Return the inventory in force.
@@ -259,7 +267,9 @@ class Inventory:
             return
         self._wanted, self._total = {}, judged.stations
         self._accepted = state
-        self._snapshot = Snapshot(state.revision, state.dirty, state.path, judged.event, state.key, now())
+        self._snapshot = Snapshot(
+            state.revision, state.dirty, state.path, judged.event, state.key, now(), judged.broadcasters, judged.tokens
+        )
         self._source.accepted(state)
         log.info("revision %s with %d stations is in force", state.revision, judged.stations)
         self._announce()

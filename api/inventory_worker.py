@@ -17,10 +17,11 @@ import dataclasses
 import os
 import pickle
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from api.broadcasters import broadcasters, tokens
 from stationmaster import ansible_setup, catalogue
 from stationmaster.catalogue import Catalogue
 from stationmaster.findings import Finding, invalid
@@ -43,6 +44,10 @@ class Judged:
     event: Event | None = None
     failed: str | None = None
     """Why there is no judgement; it may be another time."""
+    broadcasters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What `api.broadcasters` says of the event; made here, for the event that is handed back has no passwords."""
+    tokens: frozenset[str] = frozenset()
+    """Hashes of the tokens of the event's servers of slides and texts."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,13 @@ def _work(folder: Path, revision: str | None, out: BinaryIO) -> None:
     except catalogue.CatalogueError as error:
         tell(Judged([invalid(str(error)).to_dict()]))
         return
-    stations = len(event.stations) if event else 0
-    tell(Judged([_relative(finding, folder) for finding in findings], stations, event and public(event, roles)))
-    if event is None or revision is None or findings:
+    told = [_relative(finding, folder) for finding in findings]
+    if event is None:
+        tell(Judged(told))
+        return
+    judged = Judged(told, len(event.stations), public(event, roles))
+    tell(judged if findings else replace(judged, broadcasters=broadcasters(event), tokens=tokens(event)))
+    if revision is None or findings:
         return
     from stationmaster import deploy
 

@@ -20,6 +20,7 @@ from api.registry import Registry
 from api.retention import Retention
 from api.schedule import Schedule
 from api.settings import Settings
+from api.visuals import Directory
 
 
 class Part(Protocol):
@@ -56,6 +57,7 @@ class Manager:
         self.inventory = Inventory(settings, self.database)
         self.runs = Queue(self)
         self.schedule = Schedule(self)
+        self.directory = Directory(self)
         retention = Retention(settings, self.database)
         history = History(self.registry, self.database)
         self.parts: list[Part] = [self.inventory, self.registry, self.runs, self.schedule, retention, history]

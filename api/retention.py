@@ -1,4 +1,4 @@
-"""Removes what is older than the settings keep: ended runs with their events and files, and records of the past."""
+"""Removes what is older than the settings keep: ended runs with their events and files, messages, and records."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ import shutil
 import threading
 from pathlib import Path
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import ColumnElement, delete, exists, select
 
 from api import run_figures
 from api.clock import now
 from api.database import Database
 from api.settings import Settings
-from api.tables import Audit, Registration, Run, RunLock, Wanted
+from api.tables import Audit, Message, Override, Registration, Run, RunLock, Wanted
 
 log = logging.getLogger("stationmaster.retention")
 
-EVERY = 3600.0
-"""Seconds between two looks."""
+EVERY = 600.0
+"""Seconds between two looks: messages may come by the second."""
 FIRST = 60.0
 """Seconds from the manager's start to the first look: a start has more urgent work."""
 BATCH = 10
 """Runs removed in one transaction, each with up to 4,000 events: hellos have to wait for it."""
+MESSAGES = 2000
+"""Messages removed in one transaction."""
 STRAY = 86400.0
 """Seconds that a run's folder without a row stays: that of a run whose row another manager has removed."""
 AUDIT = 12
@@ -71,6 +73,7 @@ class Retention:
             removed += count
             if count < BATCH:
                 break
+        self._remove_messages()
         self._remove_records(before)
         self._remove_folders()
         if removed:
@@ -90,8 +93,24 @@ class Retention:
             shutil.rmtree(self._folders / run, ignore_errors=True)
         return len(chosen)
 
+    def _remove_messages(self) -> None:
+        """Remove messages that are too old, and the oldest of too many."""
+        with self._database.reading() as session:
+            newest = select(Message.at).order_by(Message.at.desc(), Message.number.desc())
+            surplus = session.scalar(newest.offset(self._settings.messages_kept).limit(1))
+        old: ColumnElement[bool] = Message.at < now() - self._settings.message_seconds
+        if surplus is not None:
+            old |= Message.at <= surplus
+        while not self._stop.is_set():
+            with self._database.writing() as session:
+                chosen = list(session.scalars(select(Message.number).where(old).limit(MESSAGES)))
+                session.execute(delete(Message).where(Message.number.in_(chosen)))
+            if len(chosen) < MESSAGES:
+                return
+
     def _remove_records(self, before: float) -> None:
         with self._database.writing() as session:
+            session.execute(delete(Override).where(Override.until < before))
             session.execute(delete(Registration).where(Registration.at < before))
             newest = select(Wanted.revision).order_by(Wanted.at.desc()).limit(1).scalar_subquery()
             session.execute(delete(Wanted).where(Wanted.at < before, Wanted.revision != newest))

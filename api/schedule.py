@@ -14,8 +14,8 @@ from pydantic import BaseModel
 from api.access import Reader
 from api.clock import now, told
 from api.problems import RESPONSES, Problem, ProblemDocument, not_found
-from api.schedule_formats import Talk
-from api.schedule_plan import Plan, plan_of
+from stationmaster.schedule_formats import Talk
+from stationmaster.schedule_plan import Plan, plan_of
 
 if TYPE_CHECKING:
     from api.manager import Manager

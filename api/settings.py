@@ -60,6 +60,10 @@ class Settings(BaseSettings):
     """Seconds that a run waits for its stations before it is given up."""
     retention_days: float = Field(default=30.0, gt=0)
     """Days that ended runs and their events are kept."""
+    message_seconds: float = Field(default=86400.0, gt=0)
+    """Seconds that messages to topics are kept."""
+    messages_kept: int = Field(default=200_000, ge=1)
+    """Messages to topics that are kept at most; the oldest go first."""
     run_units: bool = False
     """Whether each run is a systemd unit of its own: deployed, the end of the manager's unit would end a child."""
 

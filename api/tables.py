@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -210,3 +210,48 @@ class Total(Base):
     action: Mapped[str] = mapped_column(String(16), primary_key=True)
     detail: Mapped[str] = mapped_column(String(32), primary_key=True)
     value: Mapped[float]
+
+
+class Message(Base):
+    """A slide or a text that was sent to a topic, as the fallback that watches the topics logged it."""
+
+    __tablename__ = "messages"
+
+    number: Mapped[int] = mapped_column(
+        # SQLite counts up an INTEGER alone; PostgreSQL also counts up for what it had already and drops
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    )  # fmt: skip
+    topic: Mapped[str] = mapped_column(String(512))
+    message_id: Mapped[str] = mapped_column(String(128))
+    """Its header of that name; a longer one as its hash."""
+    body: Mapped[str] = mapped_column(Text)
+    headers: Mapped[dict[str, Any]]
+    at: Mapped[float]
+    """When it was sent."""
+    source: Mapped[str] = mapped_column(String(160))
+    """Instance that logged it, `station/instance`."""
+    stored_at: Mapped[float]
+
+    __table_args__ = (
+        UniqueConstraint("topic", "message_id", name="uq_messages_topic"),
+        Index("ix_messages_newest", "at", "number"),
+        Index("ix_messages_of_topic", "topic", "at", "number"),
+    )
+
+
+class Override(Base):
+    """A text that the crew puts on the screens of a room for some minutes; a room has one at a time."""
+
+    __tablename__ = "overrides"
+
+    id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    room: Mapped[str] = mapped_column(String(64), index=True)
+    text: Mapped[str] = mapped_column(Text)
+    link: Mapped[str | None] = mapped_column(Text)
+    since: Mapped[float]
+    until: Mapped[float] = mapped_column(index=True)
+    author: Mapped[str] = mapped_column(String(128))
+    ended_at: Mapped[float | None]
+    """When somebody ended it, or set another one; null for one that runs until its time is over."""
+    shown_at: Mapped[dict[str, Any]]
+    """Instance, `station/instance`, to the time at which it had it on its screens."""

@@ -7,7 +7,6 @@ and writes `bench/results/apply.json`. See bench/README.md.
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 from collections.abc import Callable
@@ -183,8 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
     bench = Bench(options.stations, options.units, options.network)
     write_wants(bench, BEFORE)
     result = _in_lab(bench, options.keep, lambda: measure(bench, options))
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    figures.keep(result, RESULT)
     print(figures.table(bench.runs, result["ratios"]))
     for sentence in figures.missed(result["ratios"]):
         print(sentence, file=sys.stderr)

@@ -120,8 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
     ratios = {"api_to_by_hand": round(middle["api"] / middle["by_hand"], 2)}
     host = {**figures.host_facts(), "load_before": round(load, 2)}
     told = {"ratios": ratios, "seconds": middle, "setting": {"runs": options.runs}, "host": host}
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(told, indent=2) + "\n", "utf-8")
+    figures.keep(told, RESULT)
     print(json.dumps({"ratios": ratios, "seconds": middle}, indent=2))
     if median(runs["api"]) > GOAL:
         print(f"an edit through the API takes more than {GOAL:g} s", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,9 @@ RATIOS = {
 }
 """Name of a ratio to what is divided by what."""
 
-GOALS = {
+Goal = tuple[str, float]
+"""`at least` or `at most`, and what."""
+GOALS: Mapping[str, Goal] = {
     "noop_to_raw": ("at most", 1.5),
     "site_to_raw": ("at most", 2.0),
     "stock_to_noop": ("at least", 25.0),
@@ -40,14 +43,44 @@ def ratios(middle: Mapping[str, float]) -> dict[str, float | None]:
     }
 
 
-def missed(values: Mapping[str, float | None]) -> list[str]:
-    """Return a sentence for each goal that the ratios miss; what was not measured misses nothing."""
+def goal(name: str, goals: Mapping[str, Goal] = GOALS) -> Goal | None:
+    """Return what must hold for a figure: the goal that its name begins with; None where nothing must."""
+    return next((wanted for kind, wanted in goals.items() if name.startswith(kind)), None)
+
+
+def missed(values: Mapping[str, float | None], goals: Mapping[str, Goal] = GOALS) -> list[str]:
+    """Return a sentence for each figure that misses its goal; what was not measured misses nothing."""
     found = []
-    for name, (word, goal) in GOALS.items():
-        value = values[name]
-        if value is not None and (value > goal if word == "at most" else value < goal):
-            found.append(f"{name} is {value}, it should be {word} {goal}")
+    for name, value in values.items():
+        word, wanted = goal(name, goals) or ("", 0.0)
+        if value is not None and ((word == "at most" and value > wanted) or (word == "at least" and value < wanted)):
+            found.append(f"{name} is {value}, it should be {word} {wanted:g}")
     return found
+
+
+def beside_goals(values: Mapping[str, float | None], goals: Mapping[str, Goal] = GOALS) -> list[str]:
+    """Return a line for each figure, and what must hold for it."""
+    lines = []
+    for name, value in values.items():
+        word, wanted = goal(name, goals) or ("", None)
+        told = f"{name:<36}{'-' if value is None else value:>10}   {word}"
+        lines.append(told.rstrip() if wanted is None else f"{told} {wanted:g}")
+    return lines
+
+
+def judge(values: Mapping[str, float | None], goals: Mapping[str, Goal]) -> int:
+    """Print figures beside what must hold, and a sentence for each that misses it; returns the exit status."""
+    print(*beside_goals(values, goals), sep="\n")
+    wrong = missed(values, goals)
+    for sentence in wrong:
+        print(f"bench: {sentence}")
+    return int(bool(wrong))
+
+
+def keep(result: Mapping[str, Any], path: Path) -> None:
+    """Write a result to its file."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
 
 
 def host_facts() -> dict[str, Any]:
@@ -74,7 +107,4 @@ def table(runs: Mapping[str, Sequence[float]], values: Mapping[str, float | None
         if seconds:
             lines.append(f"{name:<10}{middle[name]:>10.2f}{min(seconds):>10.2f}{max(seconds):>10.2f}{len(seconds):>6}")
     lines.append("")
-    for name, value in values.items():
-        word, goal = GOALS.get(name, ("", ""))
-        lines.append(f"{name:<18}{'-' if value is None else value:>8}   {word} {goal}".rstrip())
-    return "\n".join(lines)
+    return "\n".join([*lines, *beside_goals(values)])

@@ -282,8 +282,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="stationmaster-bench-") as folder:
         result = measure(options, Path(folder))
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    figures.keep(result, RESULT)
     missed = 0
     for name, (word, goal) in GOALS.items():
         print(f"{name:<10}{result[name]:>8}   {word} {goal}")

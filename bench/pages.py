@@ -106,7 +106,7 @@ class Light:
         await asyncio.sleep(random.random() * RENEWED)  # noqa: S311 - nothing secret
         while True:
             for number in range(1, PICTURES + 1):
-                reader, writer = await self._ask(f"/media/r{number:02}-cam0/main/preview.jpg")
+                reader, writer = await self._ask(f"/rooms/{crowd.room_name(number)}/picture")
                 await reader.readexactly(len(crowd.PICTURE))
                 writer.close()
             await asyncio.sleep(RENEWED)
@@ -281,8 +281,7 @@ def main(arguments: list[str] | None = None) -> int:
         finally:
             bench.served.stop()
     result["host"] = {**figures.host_facts(), "load_before": before}
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    figures.keep(result, RESULT)
     missed = 0
     for name, goal in GOALS.items():
         print(f"{name:<18}{result[name]:>10}   at most {goal:g}")

@@ -137,8 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     ratios = compare(runs)
     setting = {"stations": options.stations, "events": options.events, "runs": options.runs}
     told = {"ratios": ratios, "seconds": figures.medians(runs), "setting": setting, "host": figures.host_facts()}
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(told, indent=2) + "\n", "utf-8")
+    figures.keep(told, RESULT)
     print(json.dumps({"ratios": ratios, "seconds": told["seconds"]}, indent=2))
     missed = [name for name, one in ratios.items() if one["overhead_to_allowed"] > 1]
     for name in missed:

@@ -1,1 +1,1 @@
-"""Programs that run on a station: standard library only."""
+"""Programs that run on a station: the standard library, and the Debian packages that a role names."""

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import http.client
 import json
-import ssl
 import threading
 import time
 import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from station import hello_signature
 from station.agent_identity import Identity
+from station.manager_trust import Trust
 
 TIMEOUT = 4.0
 """Seconds for a connection and for each read: less than a hello's interval."""
 PATIENCE = 40.0
 """Seconds for a whole request, looking up the name included, which no timeout of ours ends."""
 LONGEST_ANSWER = 1 << 16
-BROUGHT = "/etc/stationmaster/manager-ca.pem"
-"""The certificate that `playbooks/manager.yml` brings to every station."""
 
 
 class Away(Exception):
@@ -74,7 +71,7 @@ class SigningClock:
 
 
 class ManagerClient:
-    """The manager at an address. `certificate` is a PEM file that is trusted instead of BROUGHT or the system's.
+    """The manager at an address. `certificate` is a PEM file that goes before the brought one and the system's.
 
     Raises OSError (ssl.SSLError) for a certificate that cannot be used.
     """
@@ -85,22 +82,9 @@ class ManagerClient:
         self._boot = boot
         self._clock = clock
         self._secure = parts.scheme == "https"
-        self._certificate = certificate
-        self._context: ssl.SSLContext | None = None
-        self._trusted: tuple[str | None, int] | None = None
+        self._trust = Trust(certificate)
         if self._secure and certificate:
-            self._trust()
-
-    def _trust(self) -> ssl.SSLContext:
-        """Return what to trust; the file is read again when it changes, as with a manager that was set up anew."""
-        path = self._certificate or (BROUGHT if Path(BROUGHT).exists() else None)
-        seen = (path, Path(path).stat().st_mtime_ns if path else 0)
-        if self._context is None or seen != self._trusted:
-            context = ssl.create_default_context(cafile=path)
-            # the given certificate may be the manager's own, not an authority's
-            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-            self._context, self._trusted = context, seen
-        return self._context
+            self._trust.context()
 
     def post(
         self,
@@ -139,7 +123,9 @@ class ManagerClient:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT)
         try:
             if self._secure:
-                connection = http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT, context=self._trust())
+                connection = http.client.HTTPSConnection(
+                    self._host, self._port, timeout=TIMEOUT, context=self._trust.context()
+                )
             connection.request("POST", path, content, headers)
             response = connection.getresponse()
             value = json.loads(response.read(LONGEST_ANSWER))

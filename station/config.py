@@ -7,12 +7,14 @@ Paths that are relative count from the folder of that file.
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,7 +39,8 @@ class ConfigError(Exception):
 class Source:
     """A `from` of the options, resolved: where another instance's folder is read.
 
-    `url` ends with a slash; `path` is set only when it is on this station.
+    `url` ends with a slash; `path` is set only when it is on this station. `options` are those that its
+    role shares, secrets included, and `address` is then its station's.
     """
 
     name: str
@@ -47,6 +50,8 @@ class Source:
     kind: str
     url: str
     path: Path | None
+    address: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,9 @@ class Config:
         return value if isinstance(value, dict) else {}
 
 
+_NAMED = ("schema", "event", "room", "station", "address", "sources", "targets", "paths", "budget")
+
+
 def typed(
     tree: Mapping[str, Any], key: str, kind: type[Value], default: Value | None = None, *, prefix: str = ""
 ) -> Value:
@@ -164,17 +172,47 @@ def _source(base: Path, name: str, value: Any) -> Source:
         kind=typed(value, "kind", str, "media", prefix=key + "."),
         url=typed(value, "url", str, "-", prefix=key + ".").removesuffix("/").removesuffix("-") + "/",
         path=base / path if path else None,
+        address=typed(value, "address", str, "", prefix=key + "."),
+        options=typed(value, "options", dict, {}, prefix=key + "."),
     )
 
 
-def load(path: Path | str) -> Config:
+def check_known(
+    options: Collection[str], known: Collection[str], *, prefix: str = "", also: Collection[str] = ()
+) -> None:
+    """Raise ConfigError for a misspelt option; in an inventory the role's schema does this.
+
+    Args:
+        options: the keys that were given.
+        known: those that there are; none allows any.
+        prefix: what stands before a key in the error, such as `options.streams.a.`.
+        also: what else may have been meant.
+    """
+    for key in options:
+        if known and key not in known:
+            close = difflib.get_close_matches(key, [*known, *also], n=1)
+            meant = f"; did you mean {close[0]}? Known" if close else "; known"
+            raise ConfigError(prefix + key, f"there is no such option{meant} are {', '.join(sorted(known))}")
+
+
+def load(path: Path | str, role: str = "", known: Collection[str] = ()) -> Config:
     """Read a configuration file and, under systemd, the credential `secrets.json`.
+
+    With `role` a file for use by hand may leave `role`, `instance` and `options` out: what is
+    no key of its own is then an option, one of those `known`, the data folder is named after the role, and
+    the station is where it listens.
 
     Raises ConfigError naming the key.
     """
     file = Path(path).absolute()
     base = file.parent
     tree = merge(_json(file), _secrets())
+    if role and not ({"role", "instance", "options"} & set(tree)):
+        named = {key: tree[key] for key in _NAMED if key in tree}
+        options = {key: value for key, value in tree.items() if key not in _NAMED}
+        check_known(options, known, also=_NAMED)
+        here = {"paths": {"data": f"{role}-data", "run": f"{role}-data/run"}, **_listening(options)}
+        tree = merge(here, {**named, "role": role, "instance": "main", "options": options})
     if tree.get("schema", SCHEMA) != SCHEMA:
         raise ConfigError("schema", f"is {tree['schema']!r}; this program knows {SCHEMA}")
     folders: dict[str, str] = {"data": "data", "run": "run", "spool": "spool", "context": "context.json"}
@@ -199,6 +237,24 @@ def load(path: Path | str) -> Config:
     )
 
 
+def _listening(options: dict[str, Any]) -> dict[str, str]:
+    listen = options.get("listen_address")
+    if not isinstance(listen, str):
+        return {}
+    try:
+        return {} if ip_address(listen).is_unspecified else {"address": listen}
+    except ValueError:
+        return {}  # the program that takes the option says what is wrong with it
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"the folder {folder} cannot be made: {error.strerror}; make it writable, or name others in `paths`"
+        raise ConfigError("paths", what) from error
+
+
 class _JournalFormat(logging.Formatter):
     """Lines that begin with the priority that journald reads (sd-daemon(3))."""
 
@@ -218,21 +274,38 @@ def set_up_log() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
-def program(role: str, run: Callable[[Config], int], argv: list[str] | None = None) -> int:
+def program(
+    role: str,
+    run: Callable[[Config], int],
+    argv: list[str] | None = None,
+    *,
+    example: Mapping[str, Any] | None = None,
+    options: Collection[str] = (),
+    epilog: str = "",
+) -> int:
     """The main function of a role's program: `--config FILE`, then `run(config)`.
+
+    With an `example` also `--example`, which prints it: a configuration that works alone on loopback. A file for use
+    by hand may then hold these `options` without further ado. `epilog` tells the other ways to run it.
 
     Returns the exit status: EX_CONFIG for a configuration that cannot be used, with the key on stderr.
     """
-    parser = argparse.ArgumentParser(prog=f"station.{role}", description=f"The station role {role}.")
-    parser.add_argument("--config", required=True, type=Path, help="config.json of the instance")
+    parser = argparse.ArgumentParser(prog=f"station.{role}", description=f"The station role {role}.", epilog=epilog)
+    choice = parser.add_mutually_exclusive_group(required=True)
+    choice.add_argument("--config", type=Path, help="config.json of the instance")
+    if example is not None:
+        choice.add_argument("--example", action="store_true", help="print a configuration that works alone on loopback")
     arguments = parser.parse_args(argv)
+    if example is not None and arguments.example:
+        print(json.dumps(example, indent=2, ensure_ascii=False))
+        return 0
     set_up_log()
     try:
-        config = load(arguments.config)
+        config = load(arguments.config, "" if example is None else role, options)
         if config.role != role:
             raise ConfigError("role", f"is {config.role!r}; this program is {role!r}")
         for folder in (config.paths.data, config.paths.run, config.paths.metrics.parent):
-            folder.mkdir(parents=True, exist_ok=True)
+            _make(folder)
         return run(config)
     except ConfigError as error:
         logging.getLogger(__name__).error("configuration %s: %s", arguments.config, error)

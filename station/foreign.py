@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from station import bound, notify
@@ -60,10 +61,10 @@ class Probe:
             return str(error) or type(error).__name__
 
 
-def supervise(probe: Probe, interval: float, command: list[str]) -> int:
-    """Run the daemon until it ends; returns its exit status, 128 + n for signal n."""
+def supervise(probe: Probe, interval: float, command: list[str], environment: Mapping[str, str] | None = None) -> int:
+    """Run the daemon until it ends; returns its exit status, 128 + n for signal n. No `environment` means ours."""
     # It must not outlive us and hold its port.
-    process = subprocess.Popen(bound.command(command, signal.SIGTERM))
+    process = subprocess.Popen(bound.command(command, signal.SIGTERM), env=environment)
     stopping = False
 
     def forward(number: int, frame: object) -> None:

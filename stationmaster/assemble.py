@@ -11,7 +11,7 @@ from ansible.vars.plugins import get_vars_from_inventory_sources
 from stationmaster import addresses, placement
 from stationmaster.catalogue import Catalogue
 from stationmaster.findings import invalid
-from stationmaster.inventory import Session
+from stationmaster.inventory_session import Session
 from stationmaster.model import Event, Origin, Room
 from stationmaster.resolve import add_agents
 from stationmaster.scopes import Reader

@@ -20,6 +20,7 @@ from stationmaster import code, resolve, units
 from stationmaster.catalogue import Catalogue, StationRole, Unit
 from stationmaster.model import Event, Instance, Station
 from stationmaster.options import annotated, split_secrets
+from stationmaster.role_context import wanted_context
 from stationmaster.targets import SCHEMA as TARGET_SCHEMA
 
 CURRENT = "/var/lib/stationmaster/current"
@@ -189,6 +190,13 @@ def instance_variables(
         targets[name], secret_target = split_secrets(TARGET_SCHEMA, target)
         if secret_target:
             secrets.setdefault("targets", {})[name] = secret_target
+    sources = resolve.sources(event, catalogue, station, instance)
+    for name, source in sources.items():
+        if "options" in source:
+            schema = catalogue.roles[source["role"]].options
+            source["options"], shared_secrets = split_secrets(schema, source["options"])
+            if shared_secrets:
+                secrets.setdefault("sources", {})[name] = {"options": shared_secrets}
     room = station.room
     paths = {
         "data": resolve.data_folder(instance),
@@ -206,7 +214,7 @@ def instance_variables(
         "role": row.name,
         "instance": instance.id,
         "options": options,
-        "sources": resolve.sources(event, catalogue, station, instance),
+        "sources": sources,
         "targets": targets,
         "paths": paths,
         "budget": BUDGET,
@@ -216,6 +224,7 @@ def instance_variables(
         "room": {"name": room.name, "title": room.title, "number": room.number} if room else None,
         "receipts": resolve.receipt_urls(event, catalogue, station, instance, downstream),
         "copies": resolve.copy_urls(event, catalogue, station, instance, downstream),
+        **wanted_context(event, catalogue, station, instance, row.context),
     }
     return {
         **{key: config[key] for key in ("options", "sources", "targets", "paths", "instance", "budget")},

@@ -26,12 +26,13 @@ class CatalogueError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A port that an instance listens on: a fixed number or the option that holds it."""
+    """A port that an instance listens on: a fixed number or the option that holds it (see `ports.listening`)."""
 
     name: str
     option: str | None = None
     number: int | None = None
     protocol: str = "tcp"
+    where: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,12 @@ class StationRole:
     packages: tuple[str, ...]
     provides: str | None
     accepts: tuple[str, ...]
+    shares: tuple[str, ...]
+    """Options, secrets too, that whoever names an instance as `station/instance` is told."""
+    named_needs: tuple[str, ...]
+    """Options of which an instance that others name needs at least one."""
+    context: tuple[str, ...]
+    """What of `role_schema.CONTEXT` is in the instances' context.json."""
     serves: bool
     options: Mapping[str, Any]
     ports: tuple[Port, ...]
@@ -163,9 +170,12 @@ def _load_role(path: Path) -> StationRole:
         packages=tuple(data.get("packages", ())),
         provides=data.get("provides"),
         accepts=tuple(data.get("accepts", ())),
+        shares=tuple(data.get("shares", ())),
+        named_needs=tuple(data.get("named_needs", ())),
+        context=tuple(data.get("context", ())),
         serves=data.get("serves", False),
         options=data["options"],
-        ports=tuple(Port(**row) for row in data.get("ports", ())),
+        ports=tuple(_port(row) for row in data.get("ports", ())),
         files=tuple(ConfigFile(**row) for row in data.get("files", ())),
         units=units,
     )
@@ -182,6 +192,11 @@ def _judge(path: Path, data: Any) -> None:
         jsonschema.Draft202012Validator.check_schema(data["options"])
     except jsonschema.SchemaError as error:
         raise CatalogueError(f"{path}: options is not a valid JSON Schema: {error.message}") from error
+
+
+def _port(row: dict[str, Any]) -> Port:
+    where = {key: tuple(values) for key, values in row.get("where", {}).items()}
+    return Port(**{**row, "where": where})
 
 
 def _unit(row: dict[str, Any]) -> Unit:

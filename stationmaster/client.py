@@ -167,7 +167,9 @@ class Client:
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
             raise WrongUse(f"{url!r} is not where a manager is: write https://HOST:PORT.")
         try:
-            context = ssl.create_default_context(cafile=ca)
+            # to read all authorities of the machine takes longer than most answers: only where one may be needed
+            read = ca or parts.scheme == "https"
+            context = ssl.create_default_context(cafile=ca) if read else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         except (OSError, ssl.SSLError) as error:
             raise WrongUse(f"The certificate {ca!r} cannot be used: {error}.") from error
         if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):

@@ -2,7 +2,9 @@
 
 A unit restarts when the code that it runs changed, and only then: so each
 program's own modules are found by following its imports, and they travel to
-the station in a folder named by their common hash.
+the station in a folder named by their common hash. A module that needs other
+files names them, relative to its own folder, in a constant that is a literal:
+`STATIC_FILES = ("screen/index.html", "screen/screen.js")`.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ def closure(module: str, folder: Path = STATION) -> dict[str, bytes]:
 
     Raises:
         ModuleNotFoundError: the package has no such module.
+        FileNotFoundError: a module names a file (`STATIC_FILES`) that is not in its folder.
     """
     if not _file(module, folder):
         raise ModuleNotFoundError(f"{folder} has no module {module}; a unit's command names it")
@@ -41,8 +44,11 @@ def closure(module: str, folder: Path = STATION) -> dict[str, bytes]:
             continue
         seen.add(name)
         content = path.read_bytes()
+        tree = ast.parse(content, str(path))
         found[str(path.relative_to(folder.parent))] = content
-        waiting += _imports(name, path, content)
+        for static in _static(tree, path):
+            found[str(static.relative_to(folder.parent))] = static.read_bytes()
+        waiting += _imports(name, path, tree)
         if "." in name:
             waiting.append(name.rpartition(".")[0])
     return dict(sorted(found.items()))
@@ -54,10 +60,22 @@ def _file(module: str, folder: Path) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _imports(name: str, path: Path, content: bytes) -> list[str]:
+def _static(tree: ast.Module, path: Path) -> list[Path]:
+    names: list[str] = []
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["STATIC_FILES"]:
+            names += ast.literal_eval(node.value)
+    found = [path.parent / name for name in names]
+    for file in found:
+        if ".." in file.parts or not file.is_file():
+            raise FileNotFoundError(f"{path} names {file} in STATIC_FILES; needed is a file in its own folder")
+    return found
+
+
+def _imports(name: str, path: Path, tree: ast.Module) -> list[str]:
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     found = []
-    for node in ast.walk(ast.parse(content, str(path))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

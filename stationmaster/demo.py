@@ -76,6 +76,12 @@ def first_screen(event: Event, roles: catalogue.Catalogue) -> None:
     for _, station, instance in resolve.providers(event, roles, ("media",)):
         if instance.role == "ingest":
             print(f"  ffplay {resolve.base_url(event, station, instance)}live.m3u8")
+    for _, station, instance in resolve.providers(event, roles, ("visuals",)):
+        for room in event.rooms:
+            print(f"  http://{station.address}:{instance.options['http_port']}/screen/{room}   the screen at its door")
+    for station in event.stations.values():
+        for instance in station.roles.get("catalogue", {}).values():
+            print(f"  http://{station.address}:{instance.options['http_port']}/   the rooms as pictures")
     name = next(iter(event.stations), "STATION")
     print("  ansible-playbook playbooks/status.yml        how all stations are")
     print(f"  ssh {' '.join(KNOWN)} root@{name_or_address(event, name)}")

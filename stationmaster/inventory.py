@@ -14,6 +14,7 @@ from typing import Any
 
 from stationmaster import ansible_setup, catalogue
 from stationmaster.findings import Finding, invalid
+from stationmaster.inventory_session import Session, folder_of
 from stationmaster.model import Event, Origin
 
 
@@ -93,35 +94,6 @@ def _absolute(source: str | Path) -> str:
     return text if "," in text else os.path.abspath(Path(text).expanduser())  # noqa: PTH100
 
 
-class Session:
-    """One inventory as Ansible read it.
-
-    `manager` and `loader` are Ansible's, `variables` each host's merged ones,
-    `sources` the folders and files that were given.
-    """
-
-    def __init__(self, manager: Any, variables: dict[str, dict[str, Any]], loader: Any, sources: list[Path]) -> None:
-        self.manager = manager
-        self.variables = variables
-        self.loader = loader
-        self.sources = sources
-
-    @property
-    def folder(self) -> Path:
-        """Return the inventory's own folder, where `files/` lies."""
-        return _folder(self.sources[0])
-
-    @property
-    def folders(self) -> list[Path]:
-        """Return the folders whose group_vars and host_vars count, as given and without symbolic links."""
-        given = [_folder(source) for source in self.sources]
-        return list(dict.fromkeys([*given, *(folder.resolve() for folder in given)]))
-
-
-def _folder(source: Path) -> Path:
-    return source if source.is_dir() else source.parent
-
-
 def _read(sources: list[str], vault: Sequence[tuple[str, Any]] | None) -> Session:
     from ansible.errors import AnsibleError
     from ansible.inventory.manager import InventoryManager
@@ -135,7 +107,7 @@ def _read(sources: list[str], vault: Sequence[tuple[str, Any]] | None) -> Sessio
         raise UnusableInventory([invalid(f"there is no inventory {name}") for name in missing or ["at all: use -i"]])
     loader = RecordingLoader()
     paths = [Path(source) for source in sources]
-    loader.set_basedir(str(_folder(paths[0])))
+    loader.set_basedir(str(folder_of(paths[0])))
     loader.set_vault_secrets(list(vault) if vault else None)
     try:
         manager = InventoryManager(loader=loader, sources=sources)

@@ -21,9 +21,9 @@ Path = tuple[str | int, ...]
 class Origin:
     """Where a value was written.
 
-    `layer` says which mapping it came from: `event_manager_url` (an agent's
-    address), `event_role_defaults`, `room_role_defaults`, `station_roles`, `default` (the role's schema) or
-    `derived` (computed from room and station); `file` and `line` are None for
+    `layer` says which mapping it came from: `event_manager_url` (an option
+    that asks for the manager), `event_role_defaults`, `room_role_defaults`, `station_roles`,
+    `default` (the role's schema) or `derived` (computed from room and station); `file` and `line` are None for
     the last two.
     """
 

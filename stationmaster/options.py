@@ -17,7 +17,10 @@ def annotated(schema: Mapping[str, Any], value: Any, annotation: str) -> Iterato
         schema: JSON Schema of the value; unions are looked through, taking
             the branch whose `const` members fit the value.
         value: the value, usually an instance's options.
-        annotation: `writeOnly`, `x-reference`, `x-target`, `x-device`, `x-port` or `x-file`.
+        annotation: `writeOnly`, `x-reference`, `x-target`, `x-device`, `x-port`, `x-unique`, `x-room`, `x-file`,
+            `x-picture` and `x-descriptor` (what kind of file it is), `x-address`, `x-network`, `x-group` (an address
+            that, if of multicast, is one stream's, together with the `port` beside it) or `x-manager` (which the
+            event's manager's address fills where it is absent, `resolve.add_agents`).
 
     Yields:
         Path of the part and the part itself, each path once.

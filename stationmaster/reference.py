@@ -69,6 +69,10 @@ def _options(schema: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str,
             default = "required" if key in required else _value(below.get("default"))
             yield path, _kind(below), default, " ".join(str(below.get("description", "")).split())
         yield from _options(below, f"{path}.")
+        each = below.get("additionalProperties")
+        if isinstance(each, dict):
+            # a mapping whose keys are the user's: the options of each entry
+            yield from _options(each, f"{path}.NAME.")
     for branch in [*schema.get("oneOf", ()), *schema.get("anyOf", ())]:
         constants = [
             f"{key}: {below['const']}"
@@ -124,7 +128,7 @@ def programs(catalogue: Catalogue) -> str:
     for role in catalogue.roles.values():
         for unit in role.units:
             for module in [after for before, after in itertools.pairwise(unit.command) if before == "-m"]:
-                for path in code.closure(module):
+                for path in (one for one in code.closure(module) if one.endswith(".py")):
                     users.setdefault(path, []).append(role.name)
     applier = sorted((TOP / "station" / "applier").glob("*.py"))
     users.update({str(path.relative_to(TOP)): ["the engine"] for path in applier})

@@ -6,7 +6,7 @@ with a manager, the meaning of `station/instance` references, targets, and who h
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from stationmaster.catalogue import Catalogue
@@ -56,8 +56,17 @@ def manager_url(event: Event) -> str | None:
     return written if isinstance(written, str) else derived
 
 
+def manager_options(catalogue: Catalogue, role: str) -> list[str]:
+    """Return the options of a role that the manager's address fills: those with `x-manager` at the top."""
+    properties = catalogue.roles[role].options.get("properties", {}) if role in catalogue.roles else {}
+    return [key for key, below in properties.items() if isinstance(below, dict) and below.get("x-manager") is True]
+
+
 def add_agents(event: Event, catalogue: Catalogue) -> None:
-    """Give each station of an event with a manager its agent, and each agent without an address the manager's."""
+    """Give each station of an event with a manager its agent, and its address to each option that asks for it.
+
+    What the inventory sets stays.
+    """
     url = manager_url(event)
     if url is None:
         return
@@ -67,10 +76,11 @@ def add_agents(event: Event, catalogue: Catalogue) -> None:
             origins: dict[OptionPath, Origin] = {(key,): Origin("default") for key in options}
             agent = Instance(AGENT_ROLE, AGENT_INSTANCE, options, origins, implied=True)
             station.roles[AGENT_ROLE] = {AGENT_INSTANCE: agent}
-        for agent in station.roles.get(AGENT_ROLE, {}).values():
-            if "manager" not in agent.options:
-                agent.options["manager"] = url
-                agent.origins["manager",] = Origin("derived")
+        for instance in station.instances():
+            for key in manager_options(catalogue, instance.role):
+                if key not in instance.options:
+                    instance.options[key] = url
+                    instance.origins[key,] = Origin("derived")
 
 
 def providers(event: Event, catalogue: Catalogue, kinds: tuple[str, ...]) -> Iterator[tuple[str, Station, Instance]]:
@@ -139,25 +149,52 @@ def sources(event: Event, catalogue: Catalogue, station: Station, instance: Inst
 
     Returns:
         For each reference: role, station, instance, kind, `url`, and `path`,
-        which is set only when the source is on the same station. References
-        that lead nowhere are left out; the rules have reported them.
+        which is set only when the source is on the same station. Of a role
+        that shares options also `address` and `options`, secrets included;
+        and what those options refer to is here in its turn, as
+        `station/instance:kind`, for it may have the name of what refers to it.
+        References that lead nowhere are left out; the rules have reported them.
     """
-    accepts = catalogue.roles[instance.role].accepts
-    result = {}
-    for reference in references(catalogue, instance):
-        found = lookup(event, catalogue, reference, accepts)
+    result: dict[str, dict[str, Any]] = {}
+    waiting = [(reference, instance) for reference in references(catalogue, instance)]
+    while waiting:
+        reference, asking = waiting.pop(0)
+        found = lookup(event, catalogue, reference, catalogue.roles[asking.role].accepts)
         if found is None:
             continue
         other, source = found
-        result[reference] = {
+        row = catalogue.roles[source.role]
+        name = reference if asking is instance else f"{reference}:{row.provides}"
+        if name in result:
+            continue
+        result[name] = {
             "role": source.role,
             "station": other.name,
             "instance": source.id,
-            "kind": catalogue.roles[source.role].provides,
+            "kind": row.provides,
             "url": base_url(event, other, source),
             "path": data_folder(source) if other is station else None,
         }
+        if row.shares:
+            result[name] |= {"address": other.address, "options": _shared(source.options, row.shares)}
+            waiting += [(further, source) for further in references(catalogue, source)]
     return result
+
+
+def _shared(options: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """Pick options by their dotted paths: a certificate may be shared, the key beside it stays."""
+    shared: dict[str, Any] = {}
+    for key in keys:
+        value: Any = options
+        *above, last = key.split(".")
+        for step in (*above, last):
+            value = value.get(step) if isinstance(value, Mapping) else None
+        if value is not None:
+            place = shared
+            for step in above:
+                place = place.setdefault(step, {})
+            place[last] = value
+    return shared
 
 
 def targets(event: Event, catalogue: Catalogue, instance: Instance) -> dict[str, dict[str, Any]]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-KINDS = ("media", "products", "receipts", "storage", "journals")
+KINDS = ("media", "products", "receipts", "storage", "journals", "broker", "visuals", "stills")
 """What an instance can give to others that name it as `station/instance`."""
+CONTEXT = ("talks", "url", "stills")
+"""What a role may have in its context.json beyond what all have: its rooms' talks, the URL of its own folder, and the
+event's servers of stills."""
 
 _STRINGS = {"type": "array", "items": {"type": "string"}}
 _UNIT_SCHEMA = {
@@ -49,6 +52,9 @@ ROLE_SCHEMA: dict[str, Any] = {
         "packages": _STRINGS,
         "provides": {"enum": list(KINDS)},
         "accepts": {"type": "array", "items": {"enum": list(KINDS)}},
+        "shares": _STRINGS,
+        "named_needs": _STRINGS,
+        "context": {"type": "array", "items": {"enum": list(CONTEXT)}, "uniqueItems": True},
         "serves": {"type": "boolean"},
         "options": {"type": "object", "required": ["type", "additionalProperties"]},
         "ports": {
@@ -63,6 +69,7 @@ ROLE_SCHEMA: dict[str, Any] = {
                     "option": {"type": "string"},
                     "number": {"type": "integer", "minimum": 1, "maximum": 65535},
                     "protocol": {"enum": ["tcp", "udp"]},
+                    "where": {"type": "object", "additionalProperties": {"type": "array", "minItems": 1}},
                 },
             },
         },

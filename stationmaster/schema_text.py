@@ -43,7 +43,7 @@ def describe(schema: Any) -> Any:
     if choices(schema):
         return choices(schema)
     branches = [*schema.get("oneOf", ()), *schema.get("anyOf", ())]
-    if branches:
+    if branches and "properties" not in schema:
         told = [describe(branch) for branch in branches]
         return " or ".join(dict.fromkeys(listed(item) if isinstance(item, list) else str(item) for item in told))
     kinds = schema.get("type", "object" if "properties" in schema else [])

@@ -9,7 +9,7 @@ from ansible.inventory.helpers import sort_groups
 
 from stationmaster import origins
 from stationmaster.findings import Finding, dotted, invalid
-from stationmaster.inventory import Session
+from stationmaster.inventory_session import Session
 from stationmaster.layers import Layers, Resolver, Trouble
 from stationmaster.model import Origin, Path
 from stationmaster.sources import Sources

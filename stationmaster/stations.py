@@ -14,7 +14,7 @@ from stationmaster.findings import HIDDEN, dotted, invalid, nearest
 from stationmaster.layers import Layers, Resolver
 from stationmaster.model import Instance, Origin, Room, Station
 from stationmaster.options import fill_defaults
-from stationmaster.resolve import AGENT_INSTANCE, AGENT_ROLE, WEB_INSTANCE, WEB_ROLE, wants_agent
+from stationmaster.resolve import AGENT_INSTANCE, AGENT_ROLE, WEB_INSTANCE, WEB_ROLE, manager_options, wants_agent
 from stationmaster.rules.uniqueness import normal_mac
 from stationmaster.schema_text import shown
 from stationmaster.scopes import Reader, chain_of
@@ -94,7 +94,8 @@ class StationBuilder:
         url = self._resolved(self.variables.get("event_manager_url"))
         defaults = self._defaults()
         if url:
-            defaults = {"event_manager_url": {AGENT_ROLE: {"manager": url}}, **defaults}
+            asking = {role: dict.fromkeys(manager_options(self.roles, role), url) for role in self.roles.roles}
+            defaults = {"event_manager_url": asking, **defaults}
         for role_key, instances in self._mapping(raw, ("station_roles",), top).items():
             role = origins.name(role_key)
             place = origins.origin_of(role_key, "station_roles") or top

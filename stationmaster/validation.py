@@ -115,12 +115,18 @@ def shield(value: Any, path: Path, hidden: set[Path]) -> Any:
 
 def _explain(error: ValidationError) -> Iterator[Problem]:
     kind = str(error.validator)
-    if kind in ("oneOf", "anyOf") and error.context:
+    if "propertyNames" in error.absolute_schema_path:
+        yield _bad_name(error)
+    elif kind == "oneOf" and not error.context and not isinstance(error.instance, dict) and _names_only(error):
+        return  # what is no mapping is told by its type
+    elif kind in ("oneOf", "anyOf") and error.context:
         yield from _union(error)
     elif kind == "additionalProperties" and isinstance(error.instance, dict):
         yield from _unknown_names(error)
     elif kind == "required":
         yield from _missing(error)
+    elif kind == "dependentRequired":
+        yield from _beside(error)
     else:
         yield _leaf(error)
 
@@ -173,6 +179,31 @@ def _missing(error: ValidationError) -> Iterator[Problem]:
             path = (*error.absolute_path, key)
             told = f"; allowed: {listed(choices(below))}" if isinstance(below, dict) and choices(below) else ""
             yield Problem(path, f"{dotted(path)} is missing{about}{told}", None, describe(below))
+
+
+def _beside(error: ValidationError) -> Iterator[Problem]:
+    value = cast("dict[str, Any]", error.instance)
+    path = tuple(error.absolute_path)
+    for name, needed in cast("dict[str, list[str]]", error.validator_value).items():
+        missing = [other for other in needed if other not in value]
+        if name in value and missing:
+            message = f"{dotted(path) or 'this instance'} has {name} and so needs {listed(missing)}"
+            yield Problem(path, message, value, missing)
+
+
+def _bad_name(error: ValidationError) -> Problem:
+    """A key of a mapping that the user names; its path is the key's, so that its line is told."""
+    schema = cast("dict[str, Any]", error.schema)
+    path = (*error.absolute_path, str(error.instance))
+    where = f" in {dotted(tuple(error.absolute_path))}" if error.absolute_path else ""
+    allowed = schema.get("description") or describe(schema)
+    return Problem(path, f"{shown(error.instance)} is no name{where}; allowed: {allowed}", error.instance, allowed)
+
+
+def _names_only(error: ValidationError) -> bool:
+    return all(
+        isinstance(branch, Mapping) and "required" in branch for branch in cast("list[Any]", error.validator_value)
+    )
 
 
 def _union(error: ValidationError) -> Iterator[Problem]:

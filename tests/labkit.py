@@ -37,6 +37,7 @@ from stationmaster.lab.lab import find, machine
 from stationmaster.lab.network import link_up
 from stationmaster.lab.station import BOOT_SECONDS, Machine
 from stationmaster.lab.wish import CHECKOUT
+from tests import warm_ansible
 
 BIN = Path(sys.executable).parent
 
@@ -124,8 +125,11 @@ class Lab:
     # --- Ansible
 
     def playbook(self, playbook: str, *arguments: str, check: bool = True, **extra: Any) -> Play:
-        """Run a playbook of the checkout on the lab with `extra` variables. Fails if it does, unless `check` is off."""
-        command = [BIN / "ansible-playbook", playbook, "-i", self.inventory, *arguments]
+        """Run a playbook of the checkout on the lab with `extra` variables. Fails if it does, unless `check` is off.
+
+        `arguments` may begin with more playbooks, which run after it in the same process.
+        """
+        command = [BIN / "ansible-playbook", playbook, *arguments, "-i", self.inventory]
         if extra:
             command += ["-e", json.dumps(extra)]
         return self._ansible(command, check)
@@ -136,14 +140,7 @@ class Lab:
 
     def _ansible(self, command: Sequence[str | Path], check: bool) -> Play:
         environment = {**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
-        done = subprocess.run(
-            [str(word) for word in command],
-            cwd=CHECKOUT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
+        done = warm_ansible.run([str(word) for word in command], CHECKOUT, environment)
         assert not check or done.returncode == 0, f"{command}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return Play(done.returncode, done.stdout, done.stderr, recap_of(done.stdout))
 

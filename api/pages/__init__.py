@@ -15,27 +15,41 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from api.pages import board, enrolment, inventory, media, render, rooms, run_plan, runs, sign_in, stations, watch
+from api.pages import (
+    board,
+    channels,
+    enrolment,
+    inventory,
+    media,
+    render,
+    rooms,
+    run_plan,
+    runs,
+    screens,
+    sign_in,
+    stations,
+    stills,
+    watch,
+)
 from api.pages.session import SignIn, session_of
 from api.problems import Problem
 
-PAGES = (sign_in, rooms, run_plan, runs, stations, enrolment, watch, inventory, board, media)
+PAGES = (sign_in, rooms, screens, run_plan, runs, stations, enrolment, watch, channels, inventory, board, stills, media)
 """Modules with a `router`; a page is added here and nowhere else."""
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
 def install(app: FastAPI) -> None:
-    """Add the page to the manager's application, whose errors are problem documents already."""
+    """Add what the page needs to the manager's application, whose errors are problem documents already."""
     manager = app.state.manager
     app.state.room_cards = rooms.cards_of(manager)
     app.state.board_cards = board.cards_of(manager)
     app.state.media = media.Media(manager)
+    app.state.stills = stills.States(app.state.media)
     app.add_exception_handler(SignIn, _ask)
     for kind in (Problem, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _readable(app.exception_handlers[kind]))
     app.mount("/static", Static(directory=Path(__file__).parent / "static"), name="static")
-    for page in PAGES:
-        app.include_router(page.router)
 
 
 class Static(StaticFiles):

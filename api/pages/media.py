@@ -27,12 +27,16 @@ FRESH = 2.0
 """Seconds that a picture, or its absence, is good for all pages; an ingest renews it every 3 s."""
 LARGEST = 1 << 20
 """Bytes of a picture; one of 480 pixels' width has 20 kB."""
+JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
+"""How pictures begin."""
 SEGMENT = re.compile(r"\d{8}/\d{2}/[A-Za-z0-9_.-]{1,128}\.ts")
 TYPES = {"live.m3u8": "application/vnd.apple.mpegurl", "ts": "video/mp2t"}
 PLAIN = {"Content-Encoding": "identity"}
 """Has the manager not compress what is compressed already."""
 PATIENCE = httpx2.Timeout(5.0, connect=2.0)
 """Seconds: a station in the same building that does not answer by then is away."""
+WHOLE = 10.0
+"""Seconds for a whole picture, however slowly it comes."""
 
 
 def pictured(event: Event) -> Iterator[tuple[Station, Instance]]:
@@ -43,14 +47,6 @@ def pictured(event: Event) -> Iterator[tuple[Station, Instance]]:
                 yield station, instance
 
 
-def first_picture(event: Event, room: str) -> tuple[str, str] | None:
-    """Return station and instance of the first picture of a room, None if it has none."""
-    for station, instance in pictured(event):
-        if station.room is not None and station.room.name == room:
-            return station.name, instance.id
-    return None
-
-
 class Media:
     """Fetches from stations; what several pages ask for at a time is fetched once."""
 
@@ -58,6 +54,7 @@ class Media:
         self._manager = manager
         self._client: httpx2.AsyncClient | None = None
         self._pictures: dict[str, tuple[float, bytes | None]] = {}
+        self._slides: dict[str, tuple[float, str, bytes | None]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def close(self) -> None:
@@ -75,38 +72,51 @@ class Media:
         raise not_found("picture", f"{station[:64]}/{instance[:64]}")
 
     @asynccontextmanager
-    async def open(self, url: str) -> AsyncIterator[httpx2.Response]:
+    async def open(self, url: str, patience: httpx2.Timeout = PATIENCE) -> AsyncIterator[httpx2.Response]:
         """Give a station's answer while it is read. Raises httpx2.HTTPError and httpx2.InvalidURL."""
         if self._client is None:
             # the station's own address and nothing that it, or this machine's environment, leads to
             self._client = httpx2.AsyncClient(timeout=PATIENCE, follow_redirects=False, trust_env=False)
-        async with self._client.stream("GET", url) as response:
+        async with self._client.stream("GET", url, timeout=patience) as response:
             yield response
 
     async def picture(self, station: str, instance: str) -> bytes | None:
         """Return the newest preview picture, None if there is none now; Problem 404."""
-        url = self.url(station, instance) + "preview.jpg"
-        lock = self._locks.setdefault(url, asyncio.Lock())
-        async with lock:
+        return await self.newest(self.url(station, instance) + "preview.jpg")
+
+    async def newest(self, url: str, patience: httpx2.Timeout = PATIENCE) -> bytes | None:
+        """Return the JPEG that is at a station's URL now, None if there is none; the URL is one of the inventory's."""
+        async with self._locks.setdefault(url, asyncio.Lock()):
             at, known = self._pictures.get(url, (-FRESH, None))
             if time.monotonic() - at >= FRESH:
-                known = await self._fetch(url)
+                known = await self.fetch(url, (JPEG,), patience)
                 self._pictures[url] = time.monotonic(), known
             return known
 
-    async def _fetch(self, url: str) -> bytes | None:
+    async def slide(self, room: str, url: str) -> bytes | None:
+        """Return the slide of a room, None if it cannot be had now; a slide never changes, the next has another URL."""
+        async with self._locks.setdefault(f"slide of {room}", asyncio.Lock()):
+            at, before, known = self._slides.get(room, (-FRESH, "", None))
+            if url != before or (known is None and time.monotonic() - at >= FRESH):
+                known = await self.fetch(url, (JPEG, PNG))
+                self._slides[room] = time.monotonic(), url, known
+            return known
+
+    async def fetch(self, url: str, begins: tuple[bytes, ...], patience: httpx2.Timeout = PATIENCE) -> bytes | None:
+        """Return what is at a station's URL, None if that is nothing, is too large, or begins in none of these ways."""
         found = bytearray()
         try:
-            async with self.open(url) as response:
+            # the patience is for each part that comes; a station that sends a byte at a time has no longer all the same
+            async with asyncio.timeout(WHOLE), self.open(url, patience) as response:
                 if response.status_code != 200:
                     return None
                 async for chunk in response.aiter_bytes():
                     found += chunk
                     if len(found) > LARGEST:
                         return None
-        except (httpx2.HTTPError, httpx2.InvalidURL):
+        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError):
             return None
-        return bytes(found) if found.startswith(b"\xff\xd8") else None
+        return bytes(found) if found.startswith(begins) else None
 
 
 @router.get("/{station}/{instance}/preview.jpg")

@@ -79,13 +79,31 @@ def words(told: Any) -> str:
     return ", ".join(map(words, told)) if isinstance(told, list) else str(told)
 
 
+def age(seconds: float) -> str:
+    """Return how long ago something was, as a person says it."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def sent(body: str) -> str:
+    """Return what a message brings, without its command."""
+    return re.sub(r"^(SHOW|TEXT)\s+", "", body)
+
+
+def further(headers: dict[str, str]) -> str:
+    """Return the headers of a message that say something to a person."""
+    return words({name: headers[name] for name in ("link", "trigger-time") if headers.get(name) not in (None, "NOW")})
+
+
 _environment = Environment(
     loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
     lstrip_blocks=True,
 )  # fmt: skip
 _environment.filters.update(
     size=size, amount=amount, clock=clock, target=target, chosen=chosen, hour=hour, moment=moment, short=revision,
-    words=words, unit=health.short, rank=health.ORDER.index,
+    words=words, any=any, age=age, sent=sent, further=further, unit=health.short, rank=health.ORDER.index,
 )  # fmt: skip
 
 

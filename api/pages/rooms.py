@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -9,13 +10,15 @@ from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 
 from api import rooms, runs
 from api.inventory import Snapshot
-from api.pages import media, render, run_plan
+from api.pages import render, run_plan, screens, stills
 from api.pages.changes import Cards, answer, stream
 from api.pages.health import ORDER, Health, health
 from api.pages.session import Form, Viewer, need, number_of
 from api.problems import Problem, not_found
 
 router = APIRouter(include_in_schema=False)
+SCREEN = "screen "
+"""Begin of the names of fragments that tell what a room's screens show; they are on the room's own page alone."""
 SILENT = ("lost", "shutdown")
 """Of these stations nothing is known: what they said last is over."""
 FINE = ("ready", "held", "rebooted")
@@ -23,12 +26,14 @@ FINE = ("ready", "held", "rebooted")
 
 
 def cards_of(manager: Any) -> Cards:
-    """Return the cards of all rooms, the same for everybody, and the line that names the worst."""
+    """Return the cards of all rooms, the same for everybody, the line that names the worst, and the rooms' screens."""
+    shown = screens.Screens(manager)
 
     def draw() -> dict[str, str]:
         found = read(manager)
         cards = {one["room"].name: render.fragment("room", **one) for one in found}
-        return {"": render.fragment("worst", **worst(found)), **cards}
+        sent = {f"{SCREEN}{name}": render.fragment("screen", screen=one) for name, one in shown.read().items()}
+        return {"": render.fragment("worst", **worst(found)), **cards, **sent}
 
     return Cards(draw)
 
@@ -41,7 +46,7 @@ def read(manager: Any) -> list[dict[str, Any]]:
         return []
     views = rooms.views_by_name(manager)
     found, zone = [], manager.schedule.plan().timezone
-    order = list(snapshot.event.stations)
+    order, pictures = list(snapshot.event.stations), stills.with_pictures(snapshot.event)
     for room in (*rooms.all_rooms(manager, views), rooms.services(manager, views)):
         if room is None:
             continue
@@ -51,7 +56,7 @@ def read(manager: Any) -> list[dict[str, Any]]:
         state = room.state
         if ORDER.index(state) > ORDER.index("warn") and any(_warns(one) for one in told.values()):
             state = "warn"
-        picture = media.first_picture(snapshot.event, room.name)
+        picture = room.name in pictures
         found.append({"room": room, "state": state, "health": told, "picture": picture, "zone": zone})
     return sorted(found, key=lambda one: ORDER.index(one["state"]))
 
@@ -85,9 +90,14 @@ def show(request: Request, session: Viewer) -> HTMLResponse:
 def changes(
     request: Request, _session: Viewer, room: Annotated[str | None, Query(max_length=64)] = None
 ) -> StreamingResponse:
-    """Send the cards of rooms, or of one, as they change."""
+    """Send the cards of rooms, or of one with what its screens show, as they change."""
     app = request.app
-    return answer(stream(app.state.manager, app.state.room_cards, lambda name: room in (None, name)))
+    return answer(stream(app.state.manager, app.state.room_cards, functools.partial(is_shown, room)))
+
+
+def is_shown(room: str | None, name: str) -> bool:
+    """Tell whether the page of a room, or the one of all, has the fragment of a name."""
+    return not name.startswith(SCREEN) if room is None else name in (room, f"{SCREEN}{room}")
 
 
 @router.get("/rooms/{name}")
@@ -96,10 +106,13 @@ def show_one(request: Request, session: Viewer, name: str) -> HTMLResponse:
     found = next((one for one in read(request.app.state.manager) if one["room"].name == name), None)
     if found is None:
         raise not_found("room", name[:80])
+    manager = request.app.state.manager
     # services are no target of a run: each of these stations has a page of its own
-    is_room = name in request.app.state.manager.inventory.current().event.rooms
+    is_room = name in manager.inventory.current().event.rooms
     may_change = is_room and session.may("operate") and session.principal.may_touch([name])
-    return render.page(request, session, "one-room", may_change=may_change, **found)
+    screen = screens.Screens(manager).read(name).get(name)
+    shown = stills.shown(request.app.state.stills, manager.inventory.current(), name)
+    return render.page(request, session, "one-room", may_change=may_change, screen=screen, streams=shown, **found)
 
 
 @router.post("/rooms/{name}/on-air")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from stationmaster.commands import (
     accept,
     apply,
+    catalogue,
     check,
     explain,
     importer,
@@ -17,6 +18,7 @@ from stationmaster.commands import (
     schema,
     serve,
     status,
+    stills,
     token,
 )
 
@@ -33,4 +35,6 @@ COMMANDS = {
     "runs": runs,
     "logs": logs,
     "accept": accept,
+    "stills": stills,
+    "catalogue": catalogue,
 }

@@ -25,6 +25,13 @@ def add_inventory(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def port(text: str) -> int:
+    """Return a port of the command line, 0 for none. Raises argparse.ArgumentTypeError."""
+    if not (text.isascii() and text.isdecimal()) or int(text) >= 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; needed is 1 to 65535")
+    return int(text)
+
+
 def default_data() -> Path:
     """Return the manager's data folder where no `--data` names it; on its station, its settings do."""
     return Path(os.environ.get("STATIONMASTER_DATA", "data"))

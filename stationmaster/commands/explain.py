@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stationmaster import bundle, catalogue, resolve, rules
+from stationmaster import bundle, catalogue, ports, resolve, rules
 from stationmaster.commands.common import add_inventory, load_quietly
 from stationmaster.findings import HIDDEN, dotted, hint, nearest, place
 from stationmaster.inventory import UnusableInventory
 from stationmaster.model import Event, Instance, Origin, Station
 from stationmaster.model import Path as OptionPath
 from stationmaster.options import annotated
-from stationmaster.rules.context import option
 
 HELP = "tell what a station will have: units, files, ports, sources, and where each value comes from"
 
@@ -87,10 +86,8 @@ def _instance(
     for name, target in resolve.targets(event, roles, instance).items():
         where = " ".join(str(target[key]) for key in ("host", "port", "url", "bucket", "path") if target.get(key))
         yield f"  target {name}: {target.get('type')} {where}{_from(event.origins.get(('event_targets', name)))}"
-    for port in row.ports:
-        number = option(instance, port.option)[1] if port.option else port.number
-        if number is not None:
-            yield f"  port {number}/{port.protocol} ({port.name})"
+    for port, _, number in ports.listening(row, instance):
+        yield f"  port {number}/{port.protocol} ({port.name})"
     if row.serves:
         yield f"  served at {resolve.base_url(event, station, instance)}"
     for unit, told in sorted(manifest.get("units", {}).items()):

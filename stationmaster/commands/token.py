@@ -9,13 +9,15 @@ from pathlib import Path
 from stationmaster.commands.common import default_data
 
 HELP = "make, list and revoke tokens for the manager"
+SCOPES = ["read", "operate", "admin", "enrol", "board", "visuals"]
+"""As in `api.access`, whose import takes too long for every command's `--help`."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     create = verbs.add_parser("create", help="make a token and print it, once")
-    create.add_argument("--scope", required=True, choices=["read", "operate", "admin", "enrol", "board"])
+    create.add_argument("--scope", required=True, choices=SCOPES)
     create.add_argument("--room", help="the only room that it may change or enrol stations of")
     create.add_argument("--days", type=float, help="days until it expires (default: never)")
     create.add_argument("--note", default="", help="what it is for")

@@ -95,19 +95,25 @@ class StationGroup:
 
     def pids(self) -> list[int]:
         """Return all living processes of the station, as this machine numbers them."""
-        found = []
-        for listing in _walk(self.folders[0]):
-            with suppress_gone():
-                found += [int(word) for word in (listing / "cgroup.procs").read_text().split()]
-        return [pid for pid in found if inner_pid(pid)]
+        return [pid for pid, _ in self._living()]
 
     def leader(self) -> int | None:
         """Return the station's PID 1 as this machine numbers it, None when the station is off."""
-        return next((pid for pid in self.pids() if inner_pid(pid)[1:] == [1]), None)
+        return next((pid for pid, inner in self._living() if inner[1:] == [1]), None)
 
     def outside(self) -> int | None:
         """Return a process of the station that is not in its PID namespace: launcher or nspawn."""
-        return next((pid for pid in self.pids() if len(inner_pid(pid)) == 1), None)
+        return next((pid for pid, inner in self._living() if len(inner) == 1), None)
+
+    def _living(self) -> Iterator[tuple[int, list[int]]]:
+        """Give each living process with its ids from this machine's namespace inwards, none read before its turn."""
+        for listing in _walk(self.folders[0]):
+            words: list[str] = []
+            with suppress_gone():
+                words = (listing / "cgroup.procs").read_text().split()
+            for pid in map(int, words):
+                if inner := inner_pid(pid):
+                    yield pid, inner
 
     def kill(self, seconds: float = 10) -> None:
         """Kill all processes of the station, its PID 1 first, and wait for their end.
@@ -159,9 +165,10 @@ def enable_controllers(folder: Path) -> None:
 def _walk(folder: Path) -> Iterator[Path]:
     with suppress_gone():
         yield folder
-        for entry in os.scandir(folder):
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(Path(entry.path))
+        with os.scandir(folder) as entries:
+            below = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for each in below:
+            yield from _walk(each)
 
 
 def _made(folder: Path) -> bool:

@@ -9,13 +9,15 @@ from stationmaster.catalogue import Catalogue
 from stationmaster.findings import Finding, ordered
 from stationmaster.model import Event
 from stationmaster.rules import event as event_rules
-from stationmaster.rules import names, options, references, roles, targets, uniqueness
+from stationmaster.rules import names, network, options, pictures, references, roles, targets, uniqueness
 from stationmaster.rules.context import Context
 
 RULES = (
     *roles.RULES,
     *names.RULES,
     *options.RULES,
+    *network.RULES,
+    *pictures.RULES,
     *uniqueness.RULES,
     *references.RULES,
     *targets.RULES,

@@ -68,6 +68,19 @@ def option(instance: Instance, name: str) -> tuple[Path, Any]:
     return path, value
 
 
+def label(place: Place) -> str:
+    """Return `role/instance`, with which findings begin."""
+    return f"{place.instance.role}/{place.instance.id}"
+
+
+def beside(place: Place, name: str, up: int = 1) -> Any:
+    """Return the option of a name beside a value, or beside what is `up` steps above it; None when it is absent."""
+    value: Any = place.instance.options
+    for key in place.path[:-up]:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value.get(name) if isinstance(value, dict) else None
+
+
 def origin_at(instance: Instance, path: Path) -> Origin:
     """Return where a value, or the nearest mapping around it that was written, was written."""
     for end in range(len(path), -1, -1):

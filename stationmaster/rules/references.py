@@ -1,4 +1,4 @@
-"""`from: station/instance`: that it leads somewhere, to the right kind, and not in a circle."""
+"""`from: station/instance`: that it leads somewhere, to the right kind, and not in a circle; and names of rooms."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from stationmaster.findings import Finding, hint, listed, nearest
 from stationmaster.resolve import lookup, providers
 from stationmaster.role_schema import KINDS
-from stationmaster.rules.context import Context, Place, at
+from stationmaster.rules.context import Context, Place, at, option, unreadable
 
 
 def sources(context: Context) -> Iterator[Finding]:
@@ -16,8 +16,14 @@ def sources(context: Context) -> Iterator[Finding]:
         if not isinstance(place.value, str):
             continue
         accepts = context.catalogue.roles[place.instance.role].accepts
-        if lookup(context.event, context.catalogue, place.value, accepts) is None:
+        found = [lookup(context.event, context.catalogue, place.value, (kind,)) for kind in accepts]
+        roles = [row[1].role for row in found if row is not None]
+        if not roles:
             yield _leads_nowhere(context, place, accepts)
+        elif len(roles) > 1:
+            label = f"{place.instance.role}/{place.instance.id}"
+            which = f"{place.value!r} may be of role {' or '.join(roles)}"
+            yield at(place, f"{label}: {which}; give one of the instances another id", others=[])
 
 
 def _leads_nowhere(context: Context, place: Place, accepts: tuple[str, ...]) -> Finding:
@@ -44,6 +50,24 @@ def _leads_nowhere(context: Context, place: Place, accepts: tuple[str, ...]) -> 
     told = f"{' Allowed' if close else '; allowed'}: {listed(valid)}"
     message = f"{label}: {reference!r} leads nowhere: {why}{hint(close)}{told}"
     return at(place, message, others=others, allowed=valid, suggestion=close)
+
+
+def usable(context: Context) -> Iterator[Finding]:
+    """Who is named by others has what they need of it (`named_needs`)."""
+    for place in context.annotated("x-reference"):
+        accepts = context.catalogue.roles[place.instance.role].accepts
+        found = lookup(context.event, context.catalogue, place.value, accepts) if isinstance(place.value, str) else None
+        if found is None:
+            continue
+        station, other = found
+        needs = context.catalogue.roles[other.role].named_needs
+        if needs and not any(option(other, name)[1] or unreadable(other, (name,)) for name in needs):
+            label = f"{place.instance.role}/{place.instance.id}"
+            told = " or ".join(f"`{name}`" for name in needs)
+            message = (
+                f"{label}: {place.value!r} can be used by nobody: its role {other.role} has no {told}; give it one"
+            )
+            yield at(place, message, others=[station.name], allowed=list(needs))
 
 
 def circles(context: Context) -> Iterator[Finding]:
@@ -100,4 +124,16 @@ def _circles(
             stack.append((target, 0))
 
 
-RULES = (sources, circles)
+def rooms(context: Context) -> Iterator[Finding]:
+    """An option that names rooms names rooms of the event."""
+    valid = sorted(context.event.rooms)
+    for place in context.annotated("x-room"):
+        if isinstance(place.value, str) and place.value not in context.event.rooms:
+            close = nearest(place.value, valid)
+            told = f"{hint(close)}{' Rooms' if close else '; rooms'}: {listed(valid)}"
+            label = f"{place.instance.role}/{place.instance.id}"
+            message = f"{label}: there is no room {place.value!r}{told}"
+            yield at(place, message, allowed=valid, suggestion=close)
+
+
+RULES = (sources, usable, circles, rooms)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from stationmaster.catalogue import StationRole
-from stationmaster.findings import Finding, invalid, listed
+from stationmaster.findings import Finding, dotted, invalid, listed
 from stationmaster.findings import place as written_at
 from stationmaster.model import Instance, Origin, Station
-from stationmaster.rules.context import Context, Place, at, full_path, option, origin_at
+from stationmaster.ports import listening
+from stationmaster.rules.context import Context, Place, at, full_path, origin_at
 
 _MAC_DIGITS = re.compile(r"[0-9a-f]{12}\Z")
 
@@ -98,23 +100,27 @@ def ports(context: Context) -> Iterator[Finding]:
                 taken.append(place)
     for (station_name, protocol, number), places in used.items():
         if len(places) > 1:
-            who = listed(f"{place.instance.role}/{place.instance.id}" for place in places)
+            who = listed(dict.fromkeys(_whose(place, places) for place in places))
             message = f"{protocol} port {number} is used more than once on {station_name}: {who}"
             yield at(_written_last(places), message)
+
+
+def _whose(place: Place, places: list[Place]) -> str:
+    """Return the instance, with the option where one instance has several of the places."""
+    name = f"{place.instance.role}/{place.instance.id}"
+    several = sum(other.instance is place.instance for other in places) > 1
+    return f"{name} {dotted(place.path)}" if several and place.path else name
 
 
 def _ports(
     context: Context, station: Station, instance: Instance, row: StationRole
 ) -> Iterator[tuple[str, int, tuple[str | int, ...]]]:
-    protocols = {port.option: port.protocol for port in row.ports if port.option}
+    named = {path for _, path, _ in listening(row, instance)}
     for place in context.annotated_of(station, instance, row, "x-port"):
-        name = ".".join(str(part) for part in place.path)
-        if isinstance(place.value, int) and not isinstance(place.value, bool):
-            yield protocols.get(name, "tcp"), place.value, place.path
-    for port in row.ports:
-        path, value = option(instance, port.option) if port.option else ((), port.number)
-        if isinstance(value, int) and not isinstance(value, bool):
-            yield port.protocol, value, path
+        if place.path not in named and isinstance(place.value, int) and not isinstance(place.value, bool):
+            yield "tcp", place.value, place.path
+    for port, path, value in listening(row, instance):
+        yield port.protocol, value, path
 
 
 def devices(context: Context) -> Iterator[Finding]:
@@ -127,6 +133,19 @@ def devices(context: Context) -> Iterator[Finding]:
             who = listed(f"{place.instance.role}/{place.instance.id}" for place in places)
             message = f"device {device} is used more than once on {station_name}: {who}"
             yield at(_written_last(places), message)
+
+
+def within_an_instance(context: Context) -> Iterator[Finding]:
+    """What tells the entries of one instance apart, such as a number of each, is not given twice."""
+    for station, instance, row in context.instances():
+        used: dict[tuple[int, Any, Any], list[Place]] = {}
+        for place in context.annotated_of(station, instance, row, "x-unique"):
+            used.setdefault((len(place.path), place.path[-1], place.value), []).append(place)
+        for (_, name, value), places in used.items():
+            if len(places) > 1:
+                who = listed(dotted(place.path[:-1]) for place in places)
+                message = f"{instance.role}/{instance.id}: {name} {value} is given more than once: {who}"
+                yield at(_written_last(places), message)
 
 
 def stream_names(context: Context) -> Iterator[Finding]:
@@ -156,7 +175,7 @@ def _written_last(places: Iterable[Place]) -> Place:
         origin: Origin = origin_at(place.instance, place.path)
         return origin.layer == "station_roles", origin.line or 0
 
-    return max(places, key=line)
+    return max(reversed(list(places)), key=line)  # of those on one line the last
 
 
-RULES = (macs, addresses, ports, devices, stream_names)
+RULES = (macs, addresses, ports, devices, within_an_instance, stream_names)

@@ -93,7 +93,7 @@ class Near:
     """A manager in a thread, with an inventory of the test's."""
 
     def __init__(self, data: Path, **tls) -> None:
-        self.app = create_app(Settings(data=data))
+        self.app = create_app(Settings(data=data, inventory=data.with_name("inventory")))
         self.manager = self.app.state.manager
         self.manager.inventory = Inventory()
         self.registry = self.manager.registry

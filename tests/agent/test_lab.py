@@ -185,7 +185,7 @@ def test_an_edit_is_pushed_to_the_station_that_it_concerns_and_a_failure_is_not_
     assert until(lambda: len(pushes(client, "one")) > before["one"], 30)
     assert ended(client, pushes(client, "one")[0]["id"])["state"] == "succeeded"
     assert until(lambda: in_order(client, "one"), 20), read(client, "one")
-    assert until(lambda: last_push(client, "one") == "succeeded", 5)
+    assert until(lambda: last_push(client, "one") == "succeeded", 20)
     assert len(pushes(client, "two")) == before["two"]
 
     # a unit that cannot start: taken back by the station, once
@@ -196,7 +196,7 @@ def test_an_edit_is_pushed_to_the_station_that_it_concerns_and_a_failure_is_not_
     assert (told["state"], told["results"]["one"]["state"]) == ("failed", "failed")
     assert "script@second" in told["results"]["one"]["error"]["message"], told
     count = len(pushes(client, "one"))
-    assert until(lambda: last_push(client, "one") == "failed", 5), read(client, "one")
+    assert until(lambda: last_push(client, "one") == "failed", 20), read(client, "one")
     hellos(client, "one", 3)
     assert len(pushes(client, "one")) == count
     assert read(client, "one")["state"] == "failed"

@@ -100,3 +100,31 @@ def test_it_starts_before_the_stations_other_units_and_they_do_not_change_for_it
     assert {line.removeprefix("Before=") for line in unit.splitlines() if line.startswith("Before=")} == others
     assert "User=sm-agent" in unit
     assert after.manifest["units"]["stationmaster-agent@station.service"]["live"] is False
+
+
+def test_the_managers_address_fills_any_option_that_asks_for_it(folder, tmp_path):
+    mine = tmp_path / "more/beacon/role.yml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text(
+        "summary: Asks for the manager.\ndescription: Asks.\nunits: [{command: [/bin/true]}]\noptions:\n"
+        "  type: object\n  additionalProperties: false\n"
+        "  properties: {where: {type: string, x-manager: true}, manager: {type: string}}\n"
+    )
+    roles = catalogue.load([catalogue.ROLES_FOLDER, mine.parent.parent])
+    path = folder / "rooms/hall-a.yml"
+    beacons = "station_roles:\n            beacon: {own: {where: 'https://other'}, filled: {}}\n"
+    path.write_text(path.read_text().replace("station_roles:\n", beacons, 1))
+    beacon = inventory.load(folder, roles=roles).stations["hall-a-cam"].roles["beacon"]
+    assert {name: item.options for name, item in beacon.items()} == {"own": {"where": "https://other"}, "filled": {}}
+    with_manager(folder)
+    beacon = inventory.load(folder, roles=roles).stations["hall-a-cam"].roles["beacon"]
+    assert {name: item.options for name, item in beacon.items()} == {
+        "own": {"where": "https://other"},
+        "filled": {"where": URL},
+    }
+    assert beacon["filled"].origins["where",].layer == "event_manager_url"
+    path = folder / "group_vars/all/event.yml"
+    path.write_text(path.read_text().replace(f"event_manager_url: {URL}", "event_manager: storage"))
+    filled = inventory.load(folder, roles=roles).stations["hall-a-cam"].roles["beacon"]["filled"]
+    assert filled.options["where"].endswith(":8443")
+    assert filled.origins["where",].layer == "derived"

@@ -1,6 +1,9 @@
 """A manager for tests: its application in this process, or served by a process of its own."""
 
+import contextlib
+import io
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +17,10 @@ from fastapi.testclient import TestClient
 
 from api.access import create_token
 from api.app import create_app
+from api.database import Database
 from api.settings import Settings
+from stationmaster import cli
+from tests import plain_http
 from tests.api.postgres import cluster, postgres
 from tests.api.run_fixtures import managing, project, served
 
@@ -35,9 +41,22 @@ class Api(TestClient):
         return {"Authorization": f"Bearer {create_token(self.manager.database, scope, room, **more)[1]}"}
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory):
+    """A database's file with all tables and no rows: hundreds of tests need one, and to make the tables takes time."""
+    path = tmp_path_factory.mktemp("migrated") / "manager.db"
+    database = Database(f"sqlite:///{path}")
+    database.migrate()
+    database.close()
+    return path
+
+
 @pytest.fixture
-def api(tmp_path):
-    with Api(Settings(data=tmp_path / "data")) as client:
+def api(tmp_path, migrated):
+    """A manager whose inventory's folder is not there: to judge one takes more than most tests do."""
+    (tmp_path / "data").mkdir(mode=0o700)
+    shutil.copy(migrated, tmp_path / "data/manager.db")
+    with Api(Settings(data=tmp_path / "data", inventory=tmp_path / "inventory")) as client:
         yield client
 
 
@@ -65,7 +84,7 @@ class Served:
         deadline = time.monotonic() + 100
         while True:
             try:
-                if httpx2.get(f"{self.url}/readyz").status_code == 200:
+                if plain_http.get(f"{self.url}/readyz").status_code == 200:
                     return
             except httpx2.TransportError:
                 pass
@@ -74,12 +93,11 @@ class Served:
             time.sleep(0.1)
 
     def token(self, scope: str, *arguments: str) -> dict[str, str]:
-        """Headers with a new token, made as an operator makes it."""
-        command = [sys.executable, "-m", "stationmaster", "token", "create", "--scope", scope, "--data", str(self.data)]
-        done = subprocess.run(
-            [*command, *arguments], cwd=CHECKOUT, env=self.environment, capture_output=True, text=True, check=True
-        )
-        return {"Authorization": f"Bearer {done.stdout.strip()}"}
+        """Headers with a new token, made by the operator's command, in this process: to start one takes seconds."""
+        told = io.StringIO()
+        with contextlib.redirect_stdout(told), contextlib.redirect_stderr(io.StringIO()):
+            assert cli.main(["token", "create", "--scope", scope, "--data", str(self.data), *arguments]) == 0
+        return {"Authorization": f"Bearer {told.getvalue().strip()}"}
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """End it by a signal; return its exit code."""
@@ -90,11 +108,12 @@ class Served:
 
 @pytest.fixture
 def serve(tmp_path):
-    """Start managers; all are ended after the test."""
+    """Start managers; all are ended after the test. Unless `-i` is given their inventory's folder is not there."""
     made = []
 
     def start(*arguments: str, data: Path | None = None, **environment: str) -> Served:
-        made.append(Served(data or tmp_path / "data", *arguments, **environment))
+        inventory = () if "-i" in arguments else ("-i", str(tmp_path / "inventory"))
+        made.append(Served(data or tmp_path / "data", *inventory, *arguments, **environment))
         return made[-1]
 
     yield start

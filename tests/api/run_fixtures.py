@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from api.access import create_token
 from api.database import Database
+from tests import plain_http
 from tests.api.run_kit import Project, make_app, wait_for
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -109,7 +110,7 @@ class ServedRuns(Caller):
         self.options = options
         self.log = data.with_suffix(".log")
         self.data = data
-        super().__init__(httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30), {})
+        super().__init__(plain_http.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30), {})
         self.process = None
         self.launch()
         database = Database(settings.get("database_url") or f"sqlite:///{data}/manager.db")

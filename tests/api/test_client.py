@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 
-import httpx2
 import pytest
 
 from api.certificates import ensure
@@ -18,6 +17,7 @@ from api.run_states import ENDED
 from stationmaster import client, follow, plain
 from stationmaster.cli import main
 from stationmaster.commands import logs
+from tests import plain_http
 from tests.api.conftest import CHECKOUT, Served
 from tests.api.run_kit import shell, wait_for
 from tests.api.small_event import SmallEvent
@@ -47,7 +47,7 @@ def world(tmp_path_factory):
     }  # fmt: skip
     headers = {"Authorization": f"Bearer {made.tokens['read']}"}
     made.read = lambda: wait_for(
-        lambda: httpx2.get(f"{made.url}/v1/inventory", headers=headers).json()["in_force"], 100
+        lambda: plain_http.get(f"{made.url}/v1/inventory", headers=headers).json()["in_force"], 100
     )
     made.read()
     yield made
@@ -324,7 +324,7 @@ def certificate(path) -> str:
 
 def test_a_machine_that_waits_is_shown_and_accepted(world, command):
     machine = Machine("a2", macs=["02:00:00:00:01:0b"])
-    with httpx2.Client(base_url=world.url) as http:
+    with plain_http.Client(base_url=world.url) as http:
         assert machine.enrol(http).status_code == 202
         code, out, _ = command("status", scope="read")
         assert code == 0

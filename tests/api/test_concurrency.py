@@ -82,7 +82,7 @@ def proving(project):
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("count", [40, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [40, pytest.param(200, marks=pytest.mark.soak)])
 def test_overlapping_requests_never_meet_on_a_station(managing, proving, count):
     caller = managing(runs_at_once=4)
     bodies = requests(count, 1)
@@ -91,7 +91,7 @@ def test_overlapping_requests_never_meet_on_a_station(managing, proving, count):
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("count", [40, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [40, pytest.param(200, marks=pytest.mark.soak)])
 def test_two_managers_on_one_postgresql_share_queue_and_locks(managing, proving, postgres, tmp_path, count):
     one = managing(data=tmp_path / "one", database_url=postgres, runs_at_once=2)
     two = managing(data=tmp_path / "two", database_url=postgres, runs_at_once=2)

@@ -2,14 +2,17 @@
 
 import json
 import signal
+import subprocess
+import sys
 
-import httpx2
 import pytest
 
 from api.access import find_token, revoke_token
 from api.guard import BODY_BYTES, RateLimit
 from api.problems import Problem
 from stationmaster.cli import main
+from tests import plain_http
+from tests.api.conftest import CHECKOUT
 
 MEMBERS = {"type", "title", "status", "detail", "code", "retryable", "action"}
 
@@ -80,18 +83,27 @@ def test_what_is_open_to_all_is_rate_limited():
 
 
 def test_served_it_takes_tokens_made_beside_it_and_ends_when_told(serve):
-    manager = serve()
-    headers = manager.token("read", "--room", "hall_a")
-    told = httpx2.get(f"{manager.url}/v1/whoami", headers=headers)
+    manager = serve("-i", str(CHECKOUT / "inventory"))
+    command = [sys.executable, "-m", "stationmaster", "token", "create", "--data", manager.data, "--scope", "read"]
+    done = subprocess.run(
+        [*command, "--room", "hall_a"],
+        cwd=CHECKOUT,
+        env=manager.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    headers = {"Authorization": f"Bearer {done.stdout.strip()}"}
+    told = plain_http.get(f"{manager.url}/v1/whoami", headers=headers)
     assert (told.json()["scope"], told.json()["room"]) == ("read", "hall_a")
     assert "access-control-allow-origin" not in told.headers
     assert told.headers["x-content-type-options"] == "nosniff"
     assert manager.stop() in (0, -signal.SIGTERM)  # uvicorn ends in order, then by the signal itself
     manager.start()
-    assert httpx2.get(f"{manager.url}/v1/whoami", headers=headers).status_code == 200
+    assert plain_http.get(f"{manager.url}/v1/whoami", headers=headers).status_code == 200
     manager.stop(signal.SIGKILL)
     manager.start()
-    assert httpx2.get(f"{manager.url}/v1/whoami", headers=headers).status_code == 200
+    assert plain_http.get(f"{manager.url}/v1/whoami", headers=headers).status_code == 200
 
 
 def test_a_setting_that_cannot_be_is_told_in_a_line(tmp_path, capsys):

@@ -4,11 +4,11 @@ import json
 import logging
 import re
 
-import httpx2
 import pytest
 
 from api.access import PREFIX
 from api.logging import LONGEST, JsonLines, about, configuration, without_secrets
+from tests import plain_http
 
 
 @pytest.fixture
@@ -75,8 +75,8 @@ def test_a_person_at_a_terminal_gets_plain_text():
 def test_served_each_line_is_json_and_a_change_has_its_request(serve, tmp_path):
     manager = serve()
     admin = manager.token("admin")
-    identity = httpx2.get(f"{manager.url}/v1/whoami", headers=manager.token("read")).json()["id"]
-    answer = httpx2.delete(f"{manager.url}/v1/tokens/{identity}", headers=admin)
+    identity = plain_http.get(f"{manager.url}/v1/whoami", headers=manager.token("read")).json()["id"]
+    answer = plain_http.delete(f"{manager.url}/v1/tokens/{identity}", headers=admin)
     assert answer.status_code == 204
     manager.stop()
     lines = [json.loads(line) for line in (tmp_path / "serve.log").read_text().splitlines()]

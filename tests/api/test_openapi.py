@@ -21,6 +21,8 @@ RULES = (
     "POST /v1/enrolments",
     "GET /v1/stations/{name}/journal",
     "GET /v1/stations/{id}/lines",
+    "POST /v1/rooms/{room}/override",
+    "GET /v1/visuals/messages",
 )
 """Operations with rules that a schema cannot tell: names that the inventory has, keys that belong to their kind,
 what does not go together."""

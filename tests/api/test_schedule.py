@@ -9,10 +9,10 @@ import pytest
 
 from api.problems import Problem
 from api.schedule import LEAD, MARGIN, Schedule
-from api.schedule_formats import BYTES, TEXT, ScheduleError, Talk, read
-from api.schedule_plan import Plan, plan_of
 from station import job
 from stationmaster.model import Event, Room, Station
+from stationmaster.schedule_formats import BYTES, TEXT, ScheduleError, Talk, read
+from stationmaster.schedule_plan import Plan, plan_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

@@ -6,13 +6,13 @@ import itertools
 import pytest
 from fastapi.routing import iter_route_contexts
 
-from api.access import RANK
+from api.access import RANK, SCOPES
 from api.tables import Audit
 from tests.api.small_event import Scene
 from tests.api.stations_kit import host_key
 from tests.api.test_door import problem
 
-OPEN, SIGNED = "open", "signed"
+OPEN, SIGNED, VISUALS = "open", "signed", "visuals"
 LEAST = {
     "GET /healthz": OPEN,
     "GET /readyz": OPEN,
@@ -39,17 +39,31 @@ LEAST = {
     "POST /v1/runs/{run_id}/retry": "operate",
     "GET /v1/rooms": "read",
     "GET /v1/rooms/{room}": "read",
+    "POST /v1/rooms/{room}/override": "operate",
+    "GET /v1/rooms/{room}/override": "read",
+    "DELETE /v1/rooms/{room}/override": "operate",
     "GET /v1/schedule": "read",
+    "GET /v1/visuals/directory": VISUALS,
+    "POST /v1/visuals/log": VISUALS,
+    "POST /v1/visuals/overrides/{id}/shown": VISUALS,
+    "GET /v1/visuals/messages": "read",
+    "GET /v1/visuals/channels": "read",
     "GET /v1/inventory": "read",
     "POST /v1/inventory/check": "read",
     "GET /v1/roles": "read",
     "GET /v1/roles/{role}": "read",
 }
-"""Operation to the least scope that opens it. A new operation is added here, or the first test fails."""
-OF_THE_EVENT = {"DELETE /v1/tokens/{token_id}"}
+"""Operation to the least scope that opens it; what needs `visuals` opens to `admin`, too, and to nothing between. A new
+operation is added here, or the first test fails."""
+OPENING = {
+    **{least: [scope for scope in RANK if RANK[scope] >= RANK[least]] for least in RANK},
+    VISUALS: [VISUALS, "admin"],
+}
+"""To each of them the scopes that are enough."""
+OF_THE_EVENT = {"DELETE /v1/tokens/{token_id}", "POST /v1/visuals/log"}
 """Changes of no room: a token of one room may not make them."""
 UNDER_V1 = [operation for operation in LEAST if " /v1/" in operation]
-CLOSED = [operation for operation, least in LEAST.items() if least in RANK]
+CLOSED = [operation for operation, least in LEAST.items() if least in OPENING]
 CHANGES = [
     operation for operation in CLOSED if not operation.startswith("GET ") and operation != "POST /v1/inventory/check"
 ]
@@ -62,6 +76,11 @@ class Asked(Scene):
     def unknown(self) -> str:
         """Id of the one machine that no line of the inventory knows."""
         return self.stranger()
+
+    def override(self, room: str) -> str:
+        """Id of an override of a room, as somebody set it."""
+        body = {"text": "Soon", "minutes": 5}
+        return self.api.post(f"/v1/rooms/{room}/override", json=body, headers=self.token("operate")).json()["id"]
 
     def ask(self, operation: str, headers: dict, room: str = "hall_b"):
         """Send an operation that concerns a room and that is right in all but perhaps the token."""
@@ -80,6 +99,15 @@ class Asked(Scene):
             body = {"hostname": "x", "macs": ["02:00:00:00:09:01"], "host_keys": [host_key()], "claim": "c" * 40}
         elif path.endswith("/lines"):
             path = path.replace("{id}", self.unknown)
+        elif path.endswith("/override"):
+            body = {"text": "Soon", "minutes": 5} if method == "POST" else None
+            if method == "DELETE":
+                self.override(room)
+        elif path.endswith("/shown"):
+            path, body = path.replace("{id}", self.override(room)), {"source": "vis/main"}
+        elif path.endswith("/log"):
+            sent = {"topic": "/topic/id/x/y/text", "body": "TEXT", "headers": {}, "when": 1, "source": "vis/main"}
+            body = {"messages": [sent]}
         elif "{token_id}" in path:
             self.api.token("read", note="to be revoked")
             listed = self.api.get("/v1/tokens", headers=self.token("admin")).json()
@@ -111,11 +139,12 @@ def test_the_table_and_the_document_have_every_operation(scene, document):
         for method, operation in item.items()
     }
     assert set(documented) == set(LEAST)
-    # the pages are in the table of tests/pages/test_access.py, which also holds what has no methods
+    # the pages are in the table of tests/pages/test_access.py, which also holds what has no methods; what the original
+    # manager of RadioVIS answered is held by tests/api/test_radiovis.py
     served = {
         f"{method} {route.path}"
         for route in iter_route_contexts(scene.api.app.routes)
-        if route.methods and not route.endpoint.__module__.startswith("api.pages.")
+        if route.methods and not route.endpoint.__module__.startswith(("api.pages.", "api.radiovis"))
         for method in route.methods - {"HEAD"}
     }
     assert served - {"GET /openapi.json"} == set(LEAST)
@@ -149,16 +178,15 @@ def test_without_a_valid_token_only_what_is_open_to_all_answers(scene, operation
 
 
 def test_a_token_signs_no_hello(scene):
-    for scope in (*RANK, "enrol", "board"):
+    for scope in SCOPES:
         problem(scene.ask("POST /v1/hello", scene.token(scope)), 401, "NotSigned")
 
 
 @pytest.mark.parametrize("operation", CLOSED)
 def test_a_scope_opens_what_it_is_enough_for(scene, operation):
-    for scope, room in itertools.product((*RANK, "enrol", "board"), (None, "hall_b")):
+    for scope, room in itertools.product(SCOPES, (None, "hall_b")):
         answer = scene.ask(operation, scene.token(scope, room))
-        enough = RANK.get(scope, 0) >= RANK[LEAST[operation]]
-        if not enough:
+        if scope not in OPENING[LEAST[operation]]:
             problem(answer, 403, "ScopeMissing")
         elif room is not None and operation in OF_THE_EVENT:
             problem(answer, 403, "RoomNotAllowed")
@@ -170,8 +198,8 @@ def test_a_scope_opens_what_it_is_enough_for(scene, operation):
 
 @pytest.mark.parametrize("operation", CHANGES)
 def test_a_token_of_one_room_changes_no_other(scene, operation):
-    for scope in ("operate", "admin"):
-        if RANK[scope] >= RANK[LEAST[operation]]:
+    for scope in ("operate", "admin", VISUALS):
+        if scope in OPENING[LEAST[operation]]:
             problem(scene.ask(operation, scene.token(scope, "hall_a"), "hall_b"), 403, "RoomNotAllowed")
 
 

@@ -5,9 +5,9 @@ import json
 import signal
 import time
 
-import httpx2
 import pytest
 
+from tests import plain_http
 from tests.api.stations_kit import Inventory, Machine, applied, host_key, mac_of, put, put_served, unit
 from tests.api.test_door import problem
 
@@ -142,14 +142,14 @@ def test_a_boot_id_that_was_not_signed_is_refused(api, station):
 def test_what_was_answered_survives_a_kill_and_is_refused_then(serve):
     manager = serve()
     station = put_served(manager)
-    with httpx2.Client(base_url=manager.url) as client:
+    with plain_http.Client(base_url=manager.url) as client:
         station.counter = 1
         content = json.dumps(station.body()).encode()
         headers = station.headers(content)
         assert client.post("/v1/hello", content=content, headers=headers).status_code == 200
     manager.stop(signal.SIGKILL)
     manager.start()
-    with httpx2.Client(base_url=manager.url) as client:
+    with plain_http.Client(base_url=manager.url) as client:
         problem(client.post("/v1/hello", content=content, headers=headers), 409, "Replayed")
         assert station.hello(client).status_code == 200
 
@@ -159,7 +159,7 @@ def test_sixty_hellos_within_two_seconds_are_all_taken_once(serve):
     stations = [put_served(manager, f"s{number}") for number in range(60)]
 
     def speak(station):
-        with httpx2.Client(base_url=manager.url) as client:
+        with plain_http.Client(base_url=manager.url) as client:
             station.counter = 1
             content = json.dumps(station.body()).encode()
             headers = station.headers(content)
@@ -177,7 +177,7 @@ def test_the_same_hello_at_the_same_moment_is_taken_once(serve):
     headers = station.headers(content)
 
     def speak(_):
-        return httpx2.post(f"{manager.url}/v1/hello", content=content, headers=headers).status_code
+        return plain_http.post(f"{manager.url}/v1/hello", content=content, headers=headers).status_code
 
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
         answers = sorted(pool.map(speak, range(20)))

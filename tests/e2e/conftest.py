@@ -22,9 +22,12 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def conference():
-    """The stations, applied once with all output; `first` is what Ansible said."""
+    """The stations, applied once with all output; `first` is what Ansible said.
+
+    They go with the last test of this folder: six stations that record and encode take much of a processor.
+    """
     stage = Stage()
     keep = os.environ.get("STATIONMASTER_LAB_KEEP")
     if not keep:

@@ -108,7 +108,8 @@ class Stage(Lab):
                     room["vars"] = merged(room["vars"], variables)
             write(self.inventory / path, changed)
         self.touched |= set(roles or {})
-        if rooms or event:
+        # another port of a web server is news to all that read from it
+        if rooms or event or any("web" in options for options in (roles or {}).values()):
             self.touched |= set(self.stations)
 
     def site(self, *arguments: str, check: bool = True, only: str | None = None, **extra: Any) -> Play:

@@ -13,9 +13,12 @@ UNITS = {
     ENC: {AGENT, "record@copy", "encode@talks", "upload@archive", "web@station"},
     CAM_B: {AGENT, "ingest@main", "ingest@slides", "web@station"},
     ENC_B: {AGENT, "record@copy", "encode@talks", "upload@archive", "web@station"},
-    STORAGE: {AGENT, "target@main"},
+    STORAGE: {
+        AGENT, "target@main", "visuals@main", "signage@main", "fallback@main", "stills@main", "catalogue@main",
+        "web@station",
+    },
     SPARE: {AGENT},
-}
+}  # fmt: skip
 
 
 def test_every_station_runs_what_the_inventory_says(stage):

@@ -46,6 +46,7 @@ def test_only_the_end_of_a_flood_is_kept(tmp_path: Path) -> None:
     assert len(result.output) == OUTPUT_LIMIT
 
 
+@pytest.mark.slow
 def test_a_hang_is_ended_with_its_children(tmp_path: Path) -> None:
     script = program(
         tmp_path, f"trap '' TERM\n(sleep 300 & echo $! > {tmp_path}/child; wait) &\nwhile :; do sleep 1; done"

@@ -93,6 +93,7 @@ def test_it_gets_its_options_and_finds_its_secrets(keep):
     assert 'stationmaster_script_running{instance="x",role="script"} 1' in text
 
 
+@pytest.mark.slow
 def test_it_is_started_again_ever_more_slowly(keep):
     one = keep("date +%s.%N; exit 3")
     times = [float(one.process.stdout.readline()) for _ in range(3)]
@@ -100,6 +101,7 @@ def test_it_is_started_again_ever_more_slowly(keep):
     one.hears("ended with 3; starts again in 4 s")
 
 
+@pytest.mark.slow
 def test_repeat_runs_it_again_and_again(keep):
     one = keep("date +%s.%N", repeat=0.3)
     times = [float(one.process.stdout.readline()) for _ in range(7)]

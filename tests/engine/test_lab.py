@@ -70,10 +70,10 @@ def applied(lab):
     lab.want(BASE, {"work": {}})
     if not lab.out("one", f"ls {HOME}/state.json 2>/dev/null || true"):  # the first test asked for
         lab.site()
-    lab.playbook("playbooks/on-air.yml", minutes=0)
-    lab.playbook("playbooks/start.yml")
-    lab.site(check=False)
-    play = lab.site()
+    # one process, for starting Ansible takes longer than any of them
+    play = lab.playbook("playbooks/on-air.yml", "playbooks/start.yml", "site.yml", check=False, minutes=0)
+    if play.status or play.changed("one") or play.changed("two"):
+        play = lab.site()
     assert play.changed("one") == play.changed("two") == 0, play.stdout
     return lab
 

@@ -31,10 +31,12 @@ def web(tmp_path, closing):
     (media.folder / "partial").mkdir()
     (media.folder / "partial" / "torn.ts").write_text("torn")
     (media.folder / "stolen").symlink_to("/etc/passwd")
+    (root / "signage/door/pictures").mkdir(parents=True)
+    (root / "signage/door/pictures/0a1b.png").write_bytes(b"\x89PNG")
     (root / "applier").mkdir()
     (root / "applier" / "state.json").write_text("{}")
     port = free_port()
-    variables = {"options": {"port": port}, "served_roles": ["ingest", "record"]}
+    variables = {"options": {"port": port}, "served_roles": ["ingest", "record", "signage"]}
     text = units.render_file(TEMPLATES, "nginx.conf.j2", variables)
     text = text.replace("/srv/stationmaster", str(root))
     config = tmp_path / "nginx.conf"
@@ -78,6 +80,8 @@ def test_serves_media_as_players_need_it(web):
     ):
         status, headers, _ = ask(f"/ingest/main/{name}")
         assert (status, headers["Content-Type"], headers["Cache-Control"]) == (200, kind, "no-cache")
+    status, headers, _ = ask("/signage/door/pictures/0a1b.png")
+    assert (status, headers["Content-Type"]) == (200, "image/png") and "immutable" in headers["Cache-Control"]
     assert ask("/healthz")[2] == b"ok\n"
 
 

@@ -12,6 +12,8 @@ FORGIVEN = ("net::ERR", "Failed to fetch", "Failed to load resource", "htmx:sse:
 """What a browser complains of where a test takes the manager away, asks for what is refused, or has made the
 certificate itself; never a script's error or something that the content security policy blocked."""
 
+expect.set_options(timeout=15_000)  # ms; a page is soon there, but on a busy machine not within the 5 s of Playwright
+
 
 @contextmanager
 def chromium():

@@ -2,10 +2,10 @@
 
 import time
 
-import httpx2
 import pytest
 from playwright.sync_api import expect
 
+from tests import plain_http
 from tests.api.conftest import Served
 from tests.api.run_kit import wait_for
 from tests.api.small_event import SmallEvent
@@ -27,7 +27,7 @@ def served(tmp_path_factory):
         headers = made.token("read")
 
         def known():
-            told = httpx2.get(f"{made.url}/v1/inventory", headers=headers).json()
+            told = plain_http.get(f"{made.url}/v1/inventory", headers=headers).json()
             assert not told["newest"]["findings"], told
             return told["in_force"] and told["rendering"]["done"] == told["rendering"]["total"]
 
@@ -56,7 +56,7 @@ def machine(served):
 
 
 def say(served, machine, **more):
-    with httpx2.Client(base_url=served.url) as client:
+    with plain_http.Client(base_url=served.url) as client:
         assert machine.hello(client, **applied(**more)).status_code == 200
 
 
@@ -98,15 +98,15 @@ def test_a_lost_connection_is_told_and_heals(served, page):
 
 
 def test_who_has_no_session_any_more_is_asked_to_sign_in(served, browser):
-    before = {one["id"] for one in httpx2.get(f"{served.url}/v1/tokens", headers=served.token("admin")).json()}
+    before = {one["id"] for one in plain_http.get(f"{served.url}/v1/tokens", headers=served.token("admin")).json()}
     with visitor(browser, served.url, served.token("read")["Authorization"].removeprefix("Bearer ")) as page:
         page.goto("/runs")
         page.goto("/")
         expect(page.locator("#room-hall_a")).to_be_visible()
         headers = served.token("admin")
-        for one in httpx2.get(f"{served.url}/v1/tokens", headers=headers).json():
+        for one in plain_http.get(f"{served.url}/v1/tokens", headers=headers).json():
             if one["id"] not in before and one["scope"] == "read":
-                httpx2.delete(f"{served.url}/v1/tokens/{one['id']}", headers=headers).raise_for_status()
+                plain_http.delete(f"{served.url}/v1/tokens/{one['id']}", headers=headers).raise_for_status()
         served.stop()  # the stream has to begin anew, as it does by itself every few minutes
         served.start()
         expect(page.get_by_label("Your token")).to_be_visible(timeout=15_000)
@@ -139,7 +139,7 @@ def test_a_stream_begins_even_if_a_script_is_late(served, machine, page):
 def test_a_page_is_light_and_loads_from_the_manager_alone(served, page):
     asked = []
     page.on("request", lambda one: asked.append(one.url) if "/changes" not in one.url else None)
-    for path in ("/", "/runs", "/stations/a1", "/enrolment", "/inventory"):
+    for path in ("/", "/runs", "/stations/a1", "/enrolment", "/channels", "/messages", "/inventory"):
         asked.clear()
         page.goto(path, wait_until="load")
         loaded = {url: len(page.request.get(url).body()) for url in set(asked)}
@@ -154,7 +154,8 @@ def test_everything_is_reached_by_keyboard(page):
     for _ in range(12):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.textContent.trim()"))
-    assert reached[:6] == ["Skip to the content", "Rooms", "Runs", "Enrolment", "Watch", "Inventory"]
+    pages = ["Rooms", "Runs", "Enrolment", "Watch", "Channels", "Inventory"]
+    assert reached[:7] == ["Skip to the content", *pages]
     assert "hall_a" in reached
     page.goto("/")
     page.keyboard.press("Tab")
@@ -163,7 +164,7 @@ def test_everything_is_reached_by_keyboard(page):
     assert page.evaluate("document.getElementById('main').contains(document.activeElement)")
 
 
-@pytest.mark.parametrize("path", ["/stations/a1", "/stations/none", "/sign-in"])
+@pytest.mark.parametrize("path", ["/stations/a1", "/stations/none", "/sign-in", "/channels", "/messages"])
 def test_pages_without_much_fit_and_are_for_everybody(page, path):
     for width in (360, 3840):
         page.set_viewport_size({"width": width, "height": 800})

@@ -1,8 +1,6 @@
 """What the manager fetches from stations for its page: what the inventory has, under an ingest's names, and no more."""
 
 import asyncio
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
@@ -14,35 +12,16 @@ from api import problems
 from api.pages import media
 from api.pages.session import session_of
 from stationmaster.model import Event, Instance, Room, Station
+from tests.pages import near
 
 JPEG = b"\xff\xd8\xff\xe0picture"
 SEGMENT = "20261121/10/cam-main-1.ts"
 
 
-class Near(BaseHTTPRequestHandler):
-    """A station's web server."""
-
-    def do_GET(self):
-        self.server.asked.append(self.path)
-        status, body = self.server.files.get(self.path, (404, b""))
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Location", "http://127.0.0.1:1/")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def web():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Near)
-    server.asked, server.files = [], {}
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with near.station() as made:
+        yield made
 
 
 @pytest.fixture

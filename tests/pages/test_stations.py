@@ -4,8 +4,8 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from api.clock import now
-from api.schedule_formats import Talk
-from api.schedule_plan import Plan
+from stationmaster.schedule_formats import Talk
+from stationmaster.schedule_plan import Plan
 from tests.api.stations_kit import Machine, applied, unit
 from tests.pages.conftest import signed_in, word_of
 

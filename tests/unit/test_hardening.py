@@ -34,6 +34,13 @@ EXAMPLES = {
         "live": {"program": "/usr/bin/sleep", "live": True, "secrets": {"token": "not-a-secret"}},
     },
     "journal": {"main": {"to": "sink/bare"}},
+    "broker": {"bare": {"password": "not-a-secret"}},
+    "signage": {"door": {"to": ["storage/main"], "slides": {"from": "sink/file"}}},
+    "stills": {
+        "main": {
+            "streams": {"hall": {"from": "sink/file"}, "card": {"testcard": {}, "method": "tcp_push", "port": 8081}}
+        }
+    },
     "sync": {"raw": {"from": "sink/file", "target": "archive"}},
 }
 """Instances beside the demo's, for the forms that a unit can take. A role in neither is tried without options."""

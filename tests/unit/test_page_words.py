@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import get_args
 
 from api import run_states
+from api.pages import stills
 from api.pages.health import ORDER
 from api.station_state import Presence, State
 
@@ -36,9 +37,10 @@ def colour_of(word: str) -> str:
 
 
 def test_every_word_is_explained_and_no_other():
-    rooms, instances, runs = tables()
+    rooms, instances, streams, runs = tables()
     assert set(rooms) == {*ORDER, *get_args(State), *get_args(Presence)}
     assert set(instances) == INSTANCES
+    assert set(streams) == {*stills.WORDS, stills.State().word}
     assert set(runs) == OF_A_RUN
 
 

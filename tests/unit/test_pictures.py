@@ -6,7 +6,7 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parent.parent.parent
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
 FOLDER = TOP / "docs/pictures"
-MAKER = TOP / "tests/pages/test_lab.py"
+MAKERS = [TOP / "tests/pages/test_lab.py", TOP / "tests/visuals/test_screen.py"]
 
 
 def shown() -> dict[Path, str]:
@@ -36,6 +36,7 @@ def test_each_that_is_there_is_shown():
 
 
 def test_each_is_made_by_a_test():
-    made = re.findall(r'\bpicture\(\w+, "([a-z-]+)"\)', MAKER.read_text("utf-8"))
+    text = "".join(path.read_text("utf-8") for path in MAKERS)
+    made = re.findall(r'\bpicture\(\w+, "([a-z-]+)"\)', text)
     assert len(made) == len(set(made)), "two tests make a picture of the same name"
     assert {path.stem for path in shown()} <= set(made)

@@ -45,8 +45,8 @@
     for (const image of seen) {
       if (!image.isConnected) { seen.delete(image); watcher.unobserve(image); continue; }
       const next = new Image();
-      next.onload = () => { image.src = next.src; image.classList.remove("old"); };
-      next.onerror = () => image.classList.add("old");
+      next.onload = () => { image.src = next.src; delete image.dataset.old; };
+      next.onerror = () => { image.dataset.old = ""; };
       next.src = `${image.dataset.live}?${Math.floor(Date.now() / 1000)}`;
     }
   };

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 import re
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
-from api.schedule_formats import Remark, ScheduleError, Talk, read
 from stationmaster.findings import hint, nearest
 from stationmaster.model import Event
 from stationmaster.rules.event import schedule_file
+from stationmaster.schedule_formats import Read, Remark, ScheduleError, Talk, read
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,19 @@ def plan_of(event: Event) -> Plan:
         return Plan(timezone=zone_name, on_air=on_air)
     source = str(event.settings["schedule"])
     try:
-        found = read(path.read_bytes(), ZoneInfo(zone_name))
+        found = _read(path.read_bytes(), zone_name)
     except (OSError, ScheduleError) as error:
         why = str(error) if isinstance(error, ScheduleError) else f"it cannot be read: {error.strerror}"
         remark = Remark("UnreadableSchedule", source, f"{source}: {why}")
         return Plan(source=source, timezone=zone_name, on_air=on_air, remarks=[remark])
     rooms, remarks = _by_room(event, found.talks)
     return Plan(source, found.format, found.version, zone_name, on_air, rooms, [*found.remarks, *remarks])
+
+
+@functools.lru_cache(maxsize=2)
+def _read(data: bytes, zone_name: str) -> Read:
+    """Read a schedule once for all the stations that are rendered with it; nobody changes the result."""
+    return read(data, ZoneInfo(zone_name))
 
 
 def _by_room(event: Event, talks: list[Talk]) -> tuple[dict[str, list[Talk]], list[Remark]]:

@@ -1,0 +1,1 @@
+"""The station role `visuals`: pictures and texts by topic, pushed to radios and screens."""

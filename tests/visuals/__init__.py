@@ -1,0 +1,1 @@
+"""Visuals: slides and texts pushed to radios and screens."""
