@@ -44,13 +44,21 @@ LONG = [
 """Files that take half a minute and more without a lab, the longest first: mostly work for the processors."""
 
 
+MEASURED_AGAIN = 2
+"""How often a test of pace is run once more where it failed.
+
+Neighbours take the processors of a shared machine away for seconds. They are not there each time; what is slow by
+itself is: the best of three tells it, as timeit's least of five does.
+"""
 MANAGER = [Path(__file__).parent / name for name in ("api", "agent", "pages")]
 """Tests there start a manager, which judges its inventory in a process of its own: seconds each, not fast checks."""
 
 
 def pytest_collection_modifyitems(items):
-    """Mark what starts a manager."""
+    """Mark what starts a manager, and what is measured again."""
     for item in items:
+        if item.get_closest_marker("pace"):
+            item.add_marker(pytest.mark.flaky(reruns=MEASURED_AGAIN))
         if any(item.path.is_relative_to(folder) for folder in MANAGER):
             item.add_marker(pytest.mark.manager)
 

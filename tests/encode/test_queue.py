@@ -108,6 +108,7 @@ def test_a_job_that_always_crashes_the_encoder_is_put_aside(instance, recording)
     one.wait(lambda: not list((one.data / "wip").iterdir()))
 
 
+@pytest.mark.pace
 def test_stopping_the_unit_puts_the_job_back_and_does_not_count(instance, recording):
     one = instance(recording, formats=["mp4"], max_crashes=1)
     one.slow(SLOW)

@@ -46,6 +46,7 @@ def test_only_the_end_of_a_flood_is_kept(tmp_path: Path) -> None:
     assert len(result.output) == OUTPUT_LIMIT
 
 
+@pytest.mark.pace
 @pytest.mark.slow
 def test_a_hang_is_ended_with_its_children(tmp_path: Path) -> None:
     script = program(
@@ -66,6 +67,7 @@ def test_a_hang_is_ended_with_its_children(tmp_path: Path) -> None:
             os.kill(child, 0)
 
 
+@pytest.mark.pace
 def test_a_background_child_does_not_keep_us_waiting(tmp_path: Path) -> None:
     begun = time.monotonic()
     assert run_script(program(tmp_path, "sleep 60 & echo done"), {}).output == "done\n"

@@ -30,7 +30,7 @@ SHORT = {"media_tick": 1, "input_timeout": 1.5, "stall_limit": 4}
 """A time budget for tests: the same order, sooner."""
 
 
-def wait_for(what, seconds=15.0, step=0.05):
+def wait_for(what, seconds=30.0, step=0.05):
     """The first truthy result; fails after so many seconds, naming what was waited for."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

@@ -157,7 +157,7 @@ def test_a_bound_program_ends_with_who_started_it(tmp_path, closing):
     pid = int(kit.wait_for(process.text))
     name = kit.wait_for(lambda: (text := Path(f"/proc/{pid}/comm").read_text()) == "sleep\n" and text)
     process.kill()
-    kit.wait_for(lambda: not Path(f"/proc/{pid}").exists() or Path(f"/proc/{pid}/comm").read_text() != name, 3)
+    kit.wait_for(lambda: not Path(f"/proc/{pid}").exists() or Path(f"/proc/{pid}/comm").read_text() != name)
 
 
 def test_progress_keeps_the_newest():

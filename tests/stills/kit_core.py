@@ -87,9 +87,9 @@ class Client:
             self.door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self.door.bind((source or host, 0))
         self.door.listen()
-        self.door.settimeout(5)
+        self.door.settimeout(15)
         self.listens = self.door.getsockname()[1]
-        self.control = socket.create_connection((host, port), 5, (source, 0) if source else None)
+        self.control = socket.create_connection((host, port), 15, (source, 0) if source else None)
         self.data = None
         self.buffer = b""
 
@@ -105,10 +105,10 @@ class Client:
 
     def accept(self):
         self.data, _ = self.door.accept()
-        self.data.settimeout(5)
+        self.data.settimeout(15)
         return self
 
-    def frame(self, timeout=5.0):
+    def frame(self, timeout=15.0):
         """Return number and bytes of the next picture; None when the server closed."""
         self.data.settimeout(timeout)
         number, size = self._line(), self._line()
@@ -150,7 +150,7 @@ class Client:
     def gone(self):
         """Assert that the server closes both connections."""
         for plug in (self.control, self.data):
-            plug.settimeout(5)
+            plug.settimeout(15)
             with contextlib.suppress(ConnectionResetError):
                 while plug.recv(1 << 20):
                     pass
@@ -209,7 +209,7 @@ def in_turn(numbers, count):
     return 0 not in steps and steps.count(1) > len(steps) / 2
 
 
-def wait(condition, seconds=5.0):
+def wait(condition, seconds=20.0):
     """Wait until a condition holds; returns how long that took."""
     began = time.monotonic()
     while not condition():

@@ -270,6 +270,7 @@ def test_only_enrolled_stations_count():
 # --- as processes ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.pace
 @pytest.mark.media
 def test_what_starts_or_dies_is_shown_within_two_seconds(tmp_path):
     ports = free_port(), free_port()
@@ -307,6 +308,7 @@ def test_what_starts_or_dies_is_shown_within_two_seconds(tmp_path):
         assert catalogue.names() == ["beamer"]
 
 
+@pytest.mark.pace
 @pytest.mark.media
 def test_json_and_its_changes(tmp_path):
     port = free_port()
@@ -376,7 +378,7 @@ def test_a_manager_that_is_away_harms_nothing(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "registrations.json").write_text("no JSON")
     with Stand(port, stream("cam")), Catalogue(tmp_path, ("cam/main", port, "127.0.0.1", {}), **manager) as catalogue:
-        within(lambda: catalogue.names() == ["cam"], SHOWN)
+        within(lambda: catalogue.names() == ["cam"], 15)
         log = catalogue.log.read_text()
         assert "the manager's stations: it cannot be reached" in log and "registrations.json is not used" in log
         assert "no-such-token" not in log
@@ -439,7 +441,7 @@ def test_a_port_that_is_taken_is_told(tmp_path):
 def test_many_clients_of_the_text(tmp_path):
     port = free_port()
     with Stand(port, stream("cam")), Catalogue(tmp_path, ("cam/main", port, "127.0.0.1", {})) as catalogue:
-        within(lambda: catalogue.names() == ["cam"], SHOWN)
+        within(lambda: catalogue.names() == ["cam"], 15)
         clients = [socket.create_connection(("127.0.0.1", catalogue.port), 5) for _ in range(100)]
         assert len({whole(client) for client in clients}) == 1
         for client in clients:
@@ -475,13 +477,13 @@ def test_a_real_server_of_stills_is_followed(tmp_path):
                 with ask(one["base"] + one["urls"]["latest"]) as answer:
                     assert answer.read(2) == b"\xff\xd8"
             with Client(ports[1]).open("START"):
-                within(lambda: any(one["viewers"] for one in catalogue.json()["streams"]), SHOWN)
+                within(lambda: any(one["viewers"] for one in catalogue.json()["streams"]), 15)
             server.process.send_signal(signal.SIGSTOP)
-            within(lambda: catalogue.names() == [], SHOWN)
+            within(lambda: catalogue.names() == [], 15)
             server.process.send_signal(signal.SIGCONT)
-            within(lambda: len(catalogue.names()) == 2, SHOWN)
+            within(lambda: len(catalogue.names()) == 2, 15)
             assert server.stop() == 0
-            within(lambda: catalogue.names() == [], SHOWN)
+            within(lambda: catalogue.names() == [], 15)
             assert catalogue.json()["servers"][0]["state"] == "away"
     finally:
         server.process.send_signal(signal.SIGCONT)

@@ -211,6 +211,7 @@ def ffmpegs(pid=None):
     return found
 
 
+@pytest.mark.pace
 @pytest.mark.media
 def test_few_pictures_are_of_the_present_and_only_while_wanted(folder):
     async def look():
@@ -231,8 +232,8 @@ def test_few_pictures_are_of_the_present_and_only_while_wanted(folder):
             assert -0.5 < picture.when - shown(picture) < 5
             assert len(ffmpegs()) == 1
             one.live.want(False)
-            await one.wait(lambda: ffmpegs() == [], 1)
-            await one.wait(lambda: one.live.state == IDLE, 1)
+            await one.wait(lambda: ffmpegs() == [], 15)
+            await one.wait(lambda: one.live.state == IDLE, 15)
 
     asyncio.run(look())
 
@@ -302,7 +303,7 @@ def test_a_server_that_does_not_answer_is_away():
             one.live.want(True)
             await one.wait(lambda: "no answer" in one.live.state.text)
             one.live.want(False)
-            await one.wait(lambda: one.live.state == IDLE, 1)
+            await one.wait(lambda: one.live.state == IDLE, 15)
 
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

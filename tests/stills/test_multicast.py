@@ -22,6 +22,7 @@ GROUP, GROUP6 = "239.255.41.1", "ff15::41:1"
 TWO = pictures(1000, 970)
 
 
+@pytest.mark.pace
 @coroutine
 async def test_one_picture_at_once_and_one_each_period_without_a_burst():
     with joined(GROUP) as plug:

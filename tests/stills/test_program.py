@@ -79,6 +79,7 @@ def test_it_ends_at_once_with_clients(number, tmp_path):
     assert "Traceback" not in program.log.read_text()
 
 
+@pytest.mark.pace
 def test_it_costs_nothing_when_idle(tmp_path):
     told = options(tmp_path)
     told["streams"]["push"]["ips"] = 100

@@ -40,12 +40,14 @@ def numbers_during(stream, seconds):
     return got
 
 
+@pytest.mark.pace
 def test_each_period_the_next_picture():
     got = numbers_during(of_list(20.0), 0.5)
     assert 6 <= len(got) <= 11
     assert in_turn(got, 5), got
 
 
+@pytest.mark.pace
 def test_what_a_busy_loop_missed_is_left_out():
     stream, got = of_list(), []
 

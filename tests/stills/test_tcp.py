@@ -151,6 +151,7 @@ def test_a_second_start_changes_nothing(running, push):
         assert running.server.streams["push"].viewers == 1
 
 
+@pytest.mark.pace
 def test_the_first_picture_comes_within_a_period(push):
     with Client(push).open() as client:
         began = time.monotonic()
@@ -318,6 +319,7 @@ def large(tmp_path_factory):
     running.stop()
 
 
+@pytest.mark.pace
 def test_who_does_not_read_skips_and_delays_nobody(large):
     one = large.server.streams["push"]
     tally = one.tally("tcp_push")

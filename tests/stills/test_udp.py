@@ -75,6 +75,7 @@ async def test_each_client_has_a_size_of_its_own():
             await until(lambda: [one.size for one in server._clients.values()] == [64, 65535])
 
 
+@pytest.mark.pace
 @BOTH
 @run
 async def test_push_sends_in_order_at_its_rate_until_paused(family):
@@ -174,6 +175,7 @@ async def test_push_skips_for_who_still_has_a_picture_on_its_way_and_nobody_wait
     assert not sent
 
 
+@pytest.mark.pace
 @run
 async def test_silent_push_clients_are_dropped_and_any_datagram_counts(monkeypatch):
     monkeypatch.setattr(udp, "IDLE", 0.4)

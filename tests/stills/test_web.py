@@ -124,6 +124,7 @@ def test_what_is_not_there_is_told_as_json(house):
     assert (answer.status, "If-None-Match" in answer.headers["Access-Control-Allow-Headers"]) == (204, True)
 
 
+@pytest.mark.pace
 @one
 def test_next_waits_for_the_clock(house):
     numbers, began = [], time.monotonic()
@@ -158,6 +159,7 @@ def test_a_source_that_is_away_is_waited_for(house):
     assert house.metric("ready", stream="away") == 0
 
 
+@pytest.mark.pace
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_mjpeg_is_a_row_of_pictures(house, version):
     with house.open("/streams/card/mjpeg", version=version) as one:
@@ -287,6 +289,7 @@ def test_ipv6_is_served_too(house):
         assert one.part()[1] == "JPEG"
 
 
+@pytest.mark.pace
 @one
 def test_events_come_at_once_at_changes_and_between(house):
     assert until(lambda: house.metric("places_taken") == 0, 10, 0.02)

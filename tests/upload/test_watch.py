@@ -19,6 +19,7 @@ from station.remote import open_remote
 pytestmark = [pytest.mark.media, pytest.mark.timeout(240)]
 
 
+@pytest.mark.pace
 def test_watchdog_is_fed_while_it_advances(serve, worker, encode, tmp_path, monkeypatch):
     product(encode, "t1", {"a.mp4": 5_000_000})
     _, target = serve("local")
@@ -59,6 +60,7 @@ def test_stall_is_noticed(serve, tmp_path, served):
     assert time.monotonic() - begun < 25
 
 
+@pytest.mark.pace
 def test_tick_ends_a_transfer_at_once(serve, tmp_path):
     """When the unit is stopped, rclone goes with it."""
     _, target = serve("local")

@@ -111,7 +111,7 @@ class Reply:
 class Client:
     """A socket to the server."""
 
-    def __init__(self, port, host="127.0.0.1", timeout=5.0, context=None):
+    def __init__(self, port, host="127.0.0.1", timeout=15.0, context=None):
         self.socket = socket.create_connection((host, port), timeout)
         if context is not None:
             self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
@@ -126,7 +126,7 @@ class Client:
         lines = "".join(f"{key}:{value}\n" for key, value in {**(headers or {}), **more}.items())
         return self.raw(f"{command}\n{lines}\n".encode() + body + b"\0")
 
-    def frame(self, timeout=5.0):
+    def frame(self, timeout=15.0):
         """Return the next frame; None when the server closed."""
         self.socket.settimeout(timeout)
         while True:

@@ -181,7 +181,7 @@ class Stage:
             await task
         self.running.remove(task)
 
-    async def until(self, true, seconds=8.0):
+    async def until(self, true, seconds=20.0):
         """Wait until something is true."""
         end = time.monotonic() + seconds
         while not true():
@@ -191,7 +191,7 @@ class Stage:
             assert time.monotonic() < end, [(one.topic, one.body) for one in self.log.messages]
             await asyncio.sleep(0.01)
 
-    async def text(self, text, seconds=8.0):
+    async def text(self, text, seconds=20.0):
         """Wait until the room's text is this."""
         await self.until(lambda: self.now("hall_a/text") == f"TEXT {text}", seconds)
 

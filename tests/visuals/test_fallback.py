@@ -93,7 +93,7 @@ def test_default_text_and_picture_are_those_of_the_reference(tmp_path):
         reader = Reader(bus)
         before = time.time()
         async with watching(bus, tmp_path / "a"):
-            await reader.until(lambda r: of(r, TWO + "image") and of(r, ONE + "image"), 3)
+            await reader.until(lambda r: of(r, TWO + "image") and of(r, ONE + "image"))
             bodies = {entry.message.topic: entry.message.body.decode() for entry in reader.entries}
             assert bodies == {
                 ONE + "text": "TEXT This is One",
@@ -116,6 +116,7 @@ def test_default_text_and_picture_are_those_of_the_reference(tmp_path):
     asyncio.run(main())
 
 
+@pytest.mark.pace
 @pytest.mark.media
 def test_the_default_comes_after_the_silence_repeats_and_stops_when_a_real_message_comes(tmp_path):
     async def main():
@@ -125,10 +126,10 @@ def test_the_default_comes_after_the_silence_repeats_and_stops_when_a_real_messa
             await eventually(lambda: dog.active)
             await say(bus, ONE + "image", "SHOW https://example.org/real.png")
             said = time.monotonic()
-            await reader.until(lambda r: defaults_of(r, ONE + "text"), 3)
+            await reader.until(lambda r: defaults_of(r, ONE + "text"))
             assert TIMES.silence <= time.monotonic() - said < TIMES.silence + TIMES.check
             began = time.monotonic()
-            await reader.until(lambda r: len(defaults_of(r, ONE + "text")) == 2, 3)
+            await reader.until(lambda r: len(defaults_of(r, ONE + "text")) == 2)
             assert TIMES.silence * 0.9 <= time.monotonic() - began < TIMES.silence + TIMES.check
             count = len(defaults_of(reader, ONE + "text"))
             for _ in range(6):  # alive, on either topic, for longer than the silence
@@ -144,6 +145,7 @@ def test_the_default_comes_after_the_silence_repeats_and_stops_when_a_real_messa
     asyncio.run(main())
 
 
+@pytest.mark.pace
 @pytest.mark.media
 def test_the_next_look_is_when_the_next_channel_is_due(tmp_path):
     async def main():
@@ -153,7 +155,7 @@ def test_the_next_look_is_when_the_next_channel_is_due(tmp_path):
         await say(bus, ONE + "text")
         said = time.monotonic()
         async with watching(bus, tmp_path / "a", defaults=defaults, times=Times(silence=2.0, check=30, refresh=30)):
-            await reader.until(lambda r: defaults_of(r, ONE + "text"), 4)
+            await reader.until(lambda r: defaults_of(r, ONE + "text"))
             # The message came before the watchdog did: its time is known to the second.
             assert 0.9 < time.monotonic() - said < 4
         await reader.stop()
@@ -162,6 +164,7 @@ def test_the_next_look_is_when_the_next_channel_is_due(tmp_path):
     asyncio.run(main())
 
 
+@pytest.mark.pace
 @pytest.mark.media
 def test_a_restart_overrides_no_live_channel(tmp_path):
     async def main():
@@ -183,13 +186,14 @@ def test_a_restart_overrides_no_live_channel(tmp_path):
             await eventually(lambda: dog.active)
             await asyncio.sleep(0.7)
             assert len(reader.entries) == count
-            await reader.until(lambda r: defaults_of(r, ONE + "image"), 5)
+            await reader.until(lambda r: defaults_of(r, ONE + "image"))
         await reader.stop()
         await bus.close()
 
     asyncio.run(main())
 
 
+@pytest.mark.pace
 @pytest.mark.media
 def test_one_of_two_sends_and_the_other_takes_over_within_a_check(tmp_path):
     async def main():
@@ -200,14 +204,14 @@ def test_one_of_two_sends_and_the_other_takes_over_within_a_check(tmp_path):
         first = await ended.enter_async_context(watching(bus, tmp_path / "b", defaults=defaults))
         await eventually(lambda: first.active)
         async with watching(bus, tmp_path / "a", defaults=defaults) as second:
-            await reader.until(lambda r: len(of(r, ONE + "text")) == 2, 5)
+            await reader.until(lambda r: len(of(r, ONE + "text")) == 2)
             assert not second.active
             assert second.sent == 0
             assert not of(reader, ONE + "image")
             await ended.aclose()
             last = time.monotonic()
             await eventually(lambda: second.active, TIMES.check)
-            await reader.until(lambda r: len(of(r, ONE + "text")) == 3, 3)
+            await reader.until(lambda r: len(of(r, ONE + "text")) == 3)
             # It knew the first one's defaults: no earlier than after the silence.
             assert 0.4 * TIMES.silence < time.monotonic() - last < TIMES.silence + TIMES.check
         await reader.stop()
@@ -246,6 +250,7 @@ class Reach:
         return self._bus.caught_up()
 
 
+@pytest.mark.pace
 @pytest.mark.media
 def test_nothing_is_sent_while_the_bus_is_away_and_what_was_missed_comes_first(tmp_path):
     async def main():
@@ -260,9 +265,9 @@ def test_nothing_is_sent_while_the_bus_is_away_and_what_was_missed_comes_first(t
             await say(real, ONE + "text", "TEXT sent meanwhile")
             bus.there.set()
             back = time.monotonic()
-            await eventually(lambda: any(m.topic == TWO + "text" for m in bus.published[count:]), 2)
+            await eventually(lambda: any(m.topic == TWO + "text" for m in bus.published[count:]))
             assert [body for topic, body in shown(reader) if topic == ONE + "text"][-1] == b"TEXT sent meanwhile"
-            await eventually(lambda: shown(reader)[-1] == (ONE + "image", b"SHOW https://example.org/one.png"), 4)
+            await eventually(lambda: shown(reader)[-1] == (ONE + "image", b"SHOW https://example.org/one.png"))
             assert time.monotonic() - back >= TIMES.silence * 0.8
             assert dog.sent >= 4
         await reader.stop()
@@ -289,7 +294,7 @@ def test_a_real_message_that_comes_between_look_and_log_makes_the_default_void(t
 
         reader = Reader(bus)
         async with watching(Late(bus), tmp_path / "a", times=long) as dog:
-            await reader.until(lambda r: defaults_of(r, ONE + "image"), 3)
+            await reader.until(lambda r: defaults_of(r, ONE + "image"))
             assert [body for topic, body in shown(reader) if topic.startswith(ONE)] == [slipped[0].body]
             await eventually(lambda: slipped[0].body in [row.body for row in dog.memory.waiting(99)])
             assert not any(row.topic == ONE + "text" for row in dog.memory.waiting(99))

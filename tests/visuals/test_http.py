@@ -67,7 +67,7 @@ class Events:
         self.text = ""
         self.until("retry: ")
 
-    def until(self, what, seconds=5.0):
+    def until(self, what, seconds=20.0):
         self.socket.settimeout(seconds)
         end = time.monotonic() + seconds
         while what not in self.text and time.monotonic() < end:

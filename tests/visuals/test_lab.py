@@ -145,7 +145,7 @@ def test_a_power_cut_of_one_station_leaves_the_other_and_comes_back_whole(lab, c
     lab.power_cut("north")
     late = connect("south")
     late.subscribe(CHANNEL + "text")
-    assert late.wait_for(b"TEXT before the cut", 5)
+    assert late.wait_for(b"TEXT before the cut", 20)
     lab.boot("north")
     assert until(lambda: active(lab, "north", "visuals") == "active", 60)
     studio(connect, "south").send(CHANNEL + "text", b"TEXT after the cut", receipt=True, seconds=60)

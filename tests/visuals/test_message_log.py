@@ -21,7 +21,7 @@ def entry(number, body="TEXT x", topic=ONE + "text", **headers):
     return Entry(number, message.new(topic, body.encode(), headers))
 
 
-def until(condition, seconds=5.0):
+def until(condition, seconds=20.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

@@ -159,7 +159,7 @@ def test_text_runs_only_when_it_does_not_fit(door):
     assert door.running() == 1
     line = door.page.locator("#text span")
     place = line.bounding_box()["x"]
-    assert until(lambda: line.bounding_box()["x"] < place - 5, 5)
+    assert until(lambda: line.bounding_box()["x"] < place - 5, 20)
     door.say("short again")
     door.says("short again")
     assert door.running() == 0
@@ -349,7 +349,7 @@ def test_it_fits_from_a_phone_to_4k(door):
         assert footer["y"] + footer["height"] <= height + 1
         letters = door.page.locator("#text").evaluate("e => parseFloat(getComputedStyle(e).fontSize)")
         assert letters >= max(14, width / 80)
-        assert until(lambda: door.running() == 1, 5)
+        assert until(lambda: door.running() == 1, 20)
 
 
 def test_whoever_cannot_see_it_is_told(house, browser):

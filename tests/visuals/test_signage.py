@@ -110,6 +110,7 @@ def jump(stage, when):
     return real
 
 
+@pytest.mark.pace
 def test_it_changes_at_the_minute_and_says_nothing_twice(tmp_path, monkeypatch):
     monkeypatch.setattr(signage_room, "LOOK", 0.4)
 
@@ -187,6 +188,7 @@ def test_after_a_restart_only_what_differs_is_said(tmp_path):
     play(tmp_path, run)
 
 
+@pytest.mark.pace
 def test_while_the_bus_is_away_nothing_queues_up(tmp_path):
     async def run(stage):
         bus = Bus(stage.log)
@@ -205,6 +207,7 @@ def test_while_the_bus_is_away_nothing_queues_up(tmp_path):
     play(tmp_path, run)
 
 
+@pytest.mark.pace
 def test_one_message_of_a_topic_waits_for_the_broker_at_most(tmp_path):
     async def run(stage):
         bus = Bus(stage.log)
@@ -243,6 +246,7 @@ def test_of_two_instances_one_speaks_and_the_other_takes_over(tmp_path):
     play(tmp_path, run)
 
 
+@pytest.mark.pace
 def test_an_override_is_shown_told_and_ends(tmp_path):
     async def run(stage):
         manager = Manager()
@@ -284,6 +288,7 @@ def test_an_override_that_is_removed_or_replaced_changes_at_once(tmp_path):
     play(tmp_path, run)
 
 
+@pytest.mark.pace
 def test_a_restart_without_the_manager_ends_an_override_in_time(tmp_path):
     async def run(stage):
         manager, until = Manager(), time.time() + 300

@@ -221,6 +221,7 @@ def test_a_silent_client_is_dropped_and_a_beating_one_stays(server):
         beats.send("ACK", receipt="1").expect("RECEIPT")
 
 
+@pytest.mark.pace
 def test_beats_come_when_nothing_else_does(server):
     with speak(server, "1.2", **{"heart-beat": "0,100"}) as client, speak(server, "1.2") as quiet:
         client.socket.settimeout(2)

@@ -40,7 +40,7 @@ class Socket:
     async def frame(self):
         """Return the next frame, as text."""
         while b"\0" not in self.rest:
-            got = await asyncio.wait_for(self.socket.receive(), 5)
+            got = await asyncio.wait_for(self.socket.receive(), 20)
             assert got.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY), got
             self.kinds.append(got.type)
             self.rest += got.data.encode() if isinstance(got.data, str) else got.data
@@ -48,7 +48,7 @@ class Socket:
         return frame.decode(errors="surrogateescape").lstrip("\n")
 
     async def closed(self):
-        got = await asyncio.wait_for(self.socket.receive(), 5)
+        got = await asyncio.wait_for(self.socket.receive(), 20)
         return got.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
 
 
