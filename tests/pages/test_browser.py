@@ -92,9 +92,24 @@ def test_a_lost_connection_is_told_and_heals(served, page):
     told = page.locator("#link")
     expect(told).to_be_hidden()
     served.stop()
-    expect(told).to_be_visible(timeout=15000)
-    served.start()
+    try:
+        expect(told).to_be_visible(timeout=15000)
+    finally:
+        served.start()
     expect(told).to_be_hidden(timeout=30000)
+
+
+def test_a_stream_that_could_not_begin_is_told_and_begun_anew(page):
+    """The manager goes away just as a page has come."""
+    away = "**/rooms/changes*", "**/healthz"
+    for path in away:
+        page.route(path, lambda route: route.abort("connectionrefused"))
+    page.goto("/")
+    expect(page.locator("#link")).to_be_visible()
+    with page.expect_response("**/rooms/changes*", timeout=15_000):
+        for path in away:
+            page.unroute(path)
+    expect(page.locator("#link")).to_be_hidden()
 
 
 def test_who_has_no_session_any_more_is_asked_to_sign_in(served, browser):

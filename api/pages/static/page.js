@@ -17,6 +17,10 @@
       if (event.detail.status === 401) location.reload(); // the session has ended, and the sign-in leads back
       else gone();
     });
+    // a stream that could not even begin is not tried again by itself: it counts as silent in two seconds
+    streamed.addEventListener("htmx:error", (event) => {
+      if (event.target === streamed) heard = Date.now() - SILENT + 2000;
+    });
     streamed.addEventListener("renew", () => location.reload());
     // what is about to be pressed stays where it is: news waits for it, for three seconds at most
     const near = () => Date.now() - touched < 1500 && streamed.querySelector("a:hover, button:hover, summary:hover");
