@@ -78,6 +78,7 @@ def test_a_slow_client_is_dropped_alone_and_delays_nobody(start):
                     client.expect("MESSAGE")
 
 
+@pytest.mark.pace
 def test_a_burst_drops_nobody_who_reads(start):
     server = start()
     count = 6000
