@@ -141,6 +141,7 @@ def waited(scene, etag, wait=20):
     return answer, time.monotonic() - begun
 
 
+@pytest.mark.pace
 def test_who_waits_learns_of_an_override_within_a_second_and_of_its_end(scene):
     etag = directory(scene).headers["etag"]
     operator = scene.token("operate")
@@ -163,6 +164,7 @@ def test_who_waits_learns_of_an_override_within_a_second_and_of_its_end(scene):
     assert seconds < PROMPT
 
 
+@pytest.mark.pace
 def test_who_waits_without_a_change_is_answered_when_the_time_is_over(scene):
     answer, seconds = waited(scene, directory(scene).headers["etag"], wait=0.7)
     assert answer.status_code == 304
@@ -170,6 +172,7 @@ def test_who_waits_without_a_change_is_answered_when_the_time_is_over(scene):
     problem(directory(scene, wait=61), 422, "InvalidRequest")
 
 
+@pytest.mark.pace
 def test_the_end_of_the_manager_keeps_nobody_waiting(scene, monkeypatch):
     ending = threading.Event()
     monkeypatch.setattr(scene.manager, "ending", ending)
@@ -394,6 +397,7 @@ def test_it_is_the_same_on_postgresql_and_between_two_managers(postgres, tmp_pat
     second.close()
 
 
+@pytest.mark.pace
 def test_an_override_wakes_who_waits_at_another_manager(scene, postgres, tmp_path):
     both = [Api(Settings(data=tmp_path / name, database_url=postgres)) for name in ("one", "two")]
     for one in both:

@@ -102,6 +102,7 @@ def check_playlist(instance, before, segments):
     assert kit.ffprobe(instance.data / "live.m3u8", "stream=codec_type")["streams"]
 
 
+@pytest.mark.pace
 def test_killed_encoder_and_killed_supervisor_lose_one_segment_at_most(ingest):
     instance = ingest()
     process = instance.start()

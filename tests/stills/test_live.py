@@ -238,6 +238,7 @@ def test_few_pictures_are_of_the_present_and_only_while_wanted(folder):
     asyncio.run(look())
 
 
+@pytest.mark.pace
 @pytest.mark.media
 def test_many_pictures_come_evenly_from_another_station(folder):
     async def look(url):

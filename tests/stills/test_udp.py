@@ -326,6 +326,7 @@ async def test_all_together_get_no_more_than_the_total():
             assert server.stream.tally("udp_pull").sent + len(server._clients) <= 5
 
 
+@pytest.mark.pace
 @run
 async def test_who_floods_takes_nothing_from_others():
     async with serving(THREE, "udp_push", ips=50) as server:

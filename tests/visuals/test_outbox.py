@@ -92,6 +92,7 @@ def run(pipes, count, gap=None, limits=None, body=b"x" * 100):
     return asyncio.run(main())
 
 
+@pytest.mark.pace
 def test_a_burst_waits_for_whoever_reads():
     made, _ = run([(), (16384, 0.001)], 3000)
     assert [pipe.dropped for pipe in made] == [[], []]
@@ -103,6 +104,7 @@ def test_many_messages_go_with_one_write():
     assert pipe.got.count(b"\0") == 640 and pipe.writes <= 25
 
 
+@pytest.mark.pace
 def test_one_that_takes_nothing_is_dropped_and_delays_the_burst_once():
     (fast, stalled), longest = run([(), (100, None)], 2000)
     assert fast.dropped == [] and fast.got.count(b"\0") == 2000
@@ -110,12 +112,14 @@ def test_one_that_takes_nothing_is_dropped_and_delays_the_burst_once():
     assert longest < 0.3
 
 
+@pytest.mark.pace
 def test_one_that_takes_nothing_for_long_delays_nobody():
     (fast, stalled), longest = run([(), (100, None)], 60, gap=0.004, limits=Limits(40, 1 << 20))
     assert stalled.dropped == ["queue full"] and fast.got.count(b"\0") == 60
     assert longest < 0.09  # to wait for one takes 0.1
 
 
+@pytest.mark.pace
 def test_what_all_may_delay_is_granted_anew_slowly(monkeypatch):
     async def main():
         flusher = Flusher(Limits(10, 1 << 20))

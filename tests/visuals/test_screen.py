@@ -127,6 +127,7 @@ def door(house, page):
     return Door(house, page)
 
 
+@pytest.mark.pace
 def test_one_picture_fades_into_the_next(door):
     door.open().show("red")
     door.shows("red")

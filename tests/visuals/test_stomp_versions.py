@@ -198,6 +198,7 @@ def test_the_last_value(server, topic):
         assert client.expect("MESSAGE", subscription="2").body == b"last"
 
 
+@pytest.mark.pace
 def test_a_silent_client_is_dropped_and_a_beating_one_stays(server):
     with (
         speak(server, "1.2", **{"heart-beat": "100,0"}) as silent,
