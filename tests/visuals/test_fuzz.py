@@ -48,7 +48,7 @@ def parse(dialect, chunks):
     return found
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(dialects, stream, st.lists(st.integers(0, 300), max_size=8))
 def test_frames_do_not_depend_on_how_the_bytes_arrive(dialect, data, cuts):
     places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
@@ -59,7 +59,7 @@ def test_frames_do_not_depend_on_how_the_bytes_arrive(dialect, data, cuts):
 HEADER = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=10)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.sampled_from([frames.V11, frames.V12]), st.dictionaries(HEADER, HEADER, max_size=5), st.binary(max_size=50))
 def test_what_is_put_together_is_taken_apart_the_same(dialect, headers, body):
     if dialect == frames.V11 and any("\r" in text for pair in headers.items() for text in pair):

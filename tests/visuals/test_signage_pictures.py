@@ -108,7 +108,7 @@ TEXTS = st.one_of(
 
 @pytest.mark.media
 @given(TEXTS, st.integers(20, 400), st.integers(10, 200), st.integers(1, 5), st.sampled_from([BOLD, REGULAR]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_lines_fit_their_box(text, width, height, most, font):
     fitted = fit(text, font, (40, 10), width, height, most)
     assert len(fitted.lines) <= most and 10 <= fitted.size <= 40

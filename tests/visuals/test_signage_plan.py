@@ -158,7 +158,7 @@ def test_slides_are_bounded():
     st.lists(st.tuples(st.integers(0, 200), st.integers(1, 30)), max_size=12),
     st.integers(-30, 260),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_slides_say_what_each_time_says(rows, now):
     base = at("Fri 12:00")
     talks = [Talk(str(n), (), base + begin * 600, base + (begin + long) * 600) for n, (begin, long) in enumerate(rows)]
@@ -245,7 +245,7 @@ VIEWS = st.builds(
 
 
 @given(VIEWS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_line_is_one_line_of_128_characters_and_utf8(view):
     text = line(view)
     assert len(text) <= LONGEST
